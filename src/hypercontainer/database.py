@@ -1,0 +1,40 @@
+"""SQLite as the daemon uses it: write-ahead log, one writer, a schema that moves forward by steps."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from hypercontainer.errors import Unavailable
+
+
+def connect(path: Path, *, migrations: Sequence[str]) -> sqlite3.Connection:
+    """Open ``path`` and bring it to the newest schema.
+
+    ``migrations`` are SQL scripts; script N brings version N to N+1 (``PRAGMA user_version``).
+    The connection is in autocommit mode: a change of several statements says BEGIN itself.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA busy_timeout = 5000")
+        _migrate(connection, path, migrations)
+    except sqlite3.Error as error:
+        raise Unavailable(f"cannot open the database {path}: {error}") from error
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(migrations):
+        raise Unavailable(
+            f"{path} was written by a newer hyper (schema {version}, this one knows {len(migrations)})",
+            hint="install that version again, or move the file away to start afresh",
+        )
+    for number, script in enumerate(migrations[version:], start=version + 1):
+        connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT;")
