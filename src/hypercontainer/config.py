@@ -81,6 +81,8 @@ class Settings:
 
     @classmethod
     def load(cls, path: Path) -> Settings:
+        import msgspec  # late: the CLI reads Paths from here and counts its milliseconds
+
         try:
             raw = tomllib.loads(path.read_text())
         except FileNotFoundError:
@@ -92,4 +94,7 @@ class Settings:
                 raise InvalidRequest(
                     f"{path}: unknown key {key!r}", hint=f"known keys: {', '.join(cls.__dataclass_fields__)}"
                 )
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()})
+        try:
+            return msgspec.convert(raw, cls)
+        except msgspec.ValidationError as error:
+            raise InvalidRequest(f"{path}: {error}") from error

@@ -66,11 +66,11 @@ class ProcessId:
         if descriptor is None:
             return
         loop = asyncio.get_running_loop()
-        ended = loop.create_future()
-        loop.add_reader(descriptor, lambda: ended.done() or ended.set_result(None))
+        ended = asyncio.Event()
+        loop.add_reader(descriptor, ended.set)
         try:
             if not select.select([descriptor], [], [], 0)[0]:
-                await ended
+                await ended.wait()
         finally:
             loop.remove_reader(descriptor)
             os.close(descriptor)

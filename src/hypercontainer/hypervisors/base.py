@@ -1,0 +1,137 @@
+"""What a hypervisor driver is: one file that registers itself, and the machines that it makes.
+
+A driver takes a frozen MachineConfig and a run directory, and nothing else; it never sees a pod.
+Every module of this package that does not begin with ``_`` and is not ``base`` holds drivers.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+from hypercontainer.errors import InvalidRequest, Unsupported
+from hypercontainer.files import write_atomically
+from hypercontainer.guest.channel import Channel
+from hypercontainer.model.machine import Capabilities, Disk, MachineConfig
+from hypercontainer.process import ProcessId
+
+
+class Machine(ABC):
+    """A running VM.  It outlives the daemon; ``Hypervisor.reattach`` finds it again."""
+
+    def __init__(self, *, config_id: str, run_dir: Path, process: ProcessId) -> None:
+        self.id = config_id
+        self.run_dir = run_dir
+        self.process = process
+
+    @abstractmethod
+    async def connect(self) -> Channel:
+        """A new connection to hyperstart; the guest notices the end of the one before.
+
+        Returns as soon as the VMM has the connection: the guest may still be booting.
+        """
+
+    async def wait(self) -> None:
+        """Until the machine has ended, by itself or by a kill."""
+        await self.process.wait()
+
+    @abstractmethod
+    async def kill(self) -> None:
+        """End the machine at once, with every process of its VMM.  One that has ended is no error."""
+
+    async def pause(self) -> None:
+        raise Unsupported("this driver cannot pause a machine")
+
+    async def resume(self) -> None:
+        raise Unsupported("this driver cannot pause a machine")
+
+    async def swap_disk(self, slot: int, disk: Disk) -> None:
+        """Put another backing under ``slot`` while the guest runs with the slot unmounted."""
+        raise Unsupported("this driver cannot swap a disk of a running machine")
+
+    def console(self) -> str:
+        """The end of what the VMM and the guest's console said, for error messages."""
+        try:
+            text = (self.run_dir / "console.log").read_bytes()[-4096:]
+        except OSError:
+            return ""
+        return text.decode(errors="replace").strip()
+
+
+class Hypervisor(ABC):
+    """A driver.  ``class Uml(Hypervisor, name="uml", order=2)`` registers it; auto tries by order."""
+
+    name: ClassVar[str]
+    order: ClassVar[int]  # auto takes the lowest that works; 0: never by itself
+    capabilities: ClassVar[Capabilities]
+    registry: ClassVar[dict[str, type[Hypervisor]]] = {}
+
+    def __init_subclass__(cls, *, name: str = "", order: int = 0) -> None:
+        if not name:
+            return
+        cls.name = name
+        cls.order = order
+        Hypervisor.registry[name] = cls
+
+    @abstractmethod
+    async def missing(self, *, cache: Path) -> str | None:
+        """Why this driver cannot run here, in words for the user; None when it can.
+
+        A verdict that takes a boot is kept in the directory ``cache``, for this boot of the host.
+        """
+
+    @abstractmethod
+    def command(self, config: MachineConfig, run_dir: Path) -> list[str]:
+        """The VMM's command line: pure, so that tests compare it."""
+
+    @abstractmethod
+    async def launch(self, config: MachineConfig, run_dir: Path) -> Machine:
+        """Start a VM with its run directory ``run_dir``, which exists and is empty.
+
+        The VMM is started with ``HYPER_MACHINE=<run_dir>`` in its environment, so that a daemon that
+        died between the start and the record finds it.  Raises HypervisorError with the VMM's last
+        words; nothing is left running then.
+        """
+
+    @abstractmethod
+    async def reattach(self, config: MachineConfig, run_dir: Path) -> Machine | None:
+        """The machine that an earlier daemon launched there, or None when it has ended."""
+
+
+def save_process(run_dir: Path, process: ProcessId) -> None:
+    """Note the VMM in ``machine.json``, for ``load_process`` in a later daemon."""
+    note = {"pid": process.pid, "start_time": process.start_time}
+    write_atomically(run_dir / "machine.json", json.dumps(note).encode())
+
+
+def load_process(run_dir: Path) -> ProcessId | None:
+    """The VMM noted in ``run_dir`` if it lives, else None."""
+    try:
+        note = json.loads((run_dir / "machine.json").read_bytes())
+        process = ProcessId(int(note["pid"]), int(note["start_time"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return process if process.is_alive() else None
+
+
+def drivers() -> dict[str, type[Hypervisor]]:
+    """Every driver by name, in the order that auto tries them."""
+    package = importlib.import_module("hypercontainer.hypervisors")
+    for module in pkgutil.iter_modules(package.__path__):
+        if not module.name.startswith("_") and module.name != "base":
+            importlib.import_module(f"hypercontainer.hypervisors.{module.name}")
+    return dict(sorted(Hypervisor.registry.items(), key=lambda item: (item[1].order or 99, item[0])))
+
+
+def load(name: str) -> Hypervisor:
+    """The driver called ``name``."""
+    known = drivers()
+    if name not in known:
+        raise InvalidRequest(
+            f"there is no hypervisor driver {name!r}", hint=f"drivers: auto, {', '.join(known)}"
+        )
+    return known[name]()

@@ -1,0 +1,71 @@
+"""What the engine asks of a hypervisor driver: a machine's parts, and what drivers can and cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class Isolation(StrEnum):
+    """What stands between a guest and the host, said honestly.
+
+    TCG and UML are no hardware boundary: QEMU's security policy excludes TCG, and a UML guest is a
+    process of the host.
+    """
+
+    HARDWARE = "hardware"
+    PROCESS = "process"
+    EMULATED = "emulated"
+    NONE = "none"  # namespaces only: tests of hyperstart
+
+
+class NicKind(StrEnum):
+    """How a NIC's frames leave the VMM."""
+
+    TAP = "tap"  # ``Nic.backend`` names the tap interface
+    STREAM = "stream"  # path of a unix stream socket; each frame has a u32 big-endian length before it
+    PACKET = "packet"  # path of a unix seqpacket socket; each packet is one frame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """A slot's backing: a raw image."""
+
+    path: Path
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nic:
+    mac: str
+    kind: NicKind
+    backend: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineConfig:
+    """All that a driver is told.  ``disks`` are slots 0, 1, ... as the guest protocol counts them."""
+
+    id: str
+    vcpus: int
+    memory_mib: int
+    kernel: Path
+    initramfs: Path
+    disks: tuple[Disk, ...] = ()
+    nics: tuple[Nic, ...] = ()
+    kernel_arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a driver can do.  Nobody compares driver names: they ask here."""
+
+    isolation: Isolation
+    kernel: str  # the hyperkernel target: "um", "x86_64"; empty: it boots none
+    max_vcpus: int
+    min_memory_mib: int
+    disk_slots: int
+    nics: frozenset[NicKind]
+    pause: bool
+    swap_disks: bool
