@@ -1,0 +1,215 @@
+"""The answers of hyperd's REST API, and the frames of its streams: the same types in the API and its clients.
+
+Times are seconds since the epoch, UTC; sizes are bytes unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+import msgspec
+
+from hypercontainer.model.network import PortMapping
+from hypercontainer.model.pod import PodSpec
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer of the API."""
+
+
+class PodState(StrEnum):
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+
+
+class ContainerState(StrEnum):
+    CREATED = "created"
+    RUNNING = "running"
+    EXITED = "exited"
+
+
+class ContainerView(View, frozen=True, kw_only=True):
+    id: str
+    name: str
+    pod: str
+    pod_name: str
+    image: str  # as it was asked for
+    image_id: str
+    command: tuple[str, ...]  # entrypoint and arguments as run
+    state: ContainerState
+    paused: bool
+    terminal: bool
+    stdin: bool
+    created: float
+    started: float  # 0: never
+    finished: float
+    exit_code: int | None
+    out_of_memory: bool
+    error: str  # why it could not start
+    labels: dict[str, str]
+    ports: tuple[PortMapping, ...]
+
+
+class PodView(View, frozen=True, kw_only=True):
+    id: str
+    name: str
+    state: PodState
+    reason: str  # why it is in this state, when it did not get there by itself
+    hostname: str
+    hypervisor: str  # the driver that runs it, or would
+    isolation: str
+    vcpus: int
+    memory_mib: int
+    address: str  # without the prefix length; empty: no network
+    ports: tuple[PortMapping, ...]
+    machine: str  # empty: none
+    created: float
+    started: float
+    labels: dict[str, str]
+    containers: tuple[ContainerView, ...]
+
+
+class PodDetails(View, frozen=True, kw_only=True):
+    """``hyper inspect POD``."""
+
+    pod: PodView
+    spec: PodSpec
+    kernel: str
+    disk: str
+    console: str  # path of the console log, while there is a machine
+
+
+class MachineView(View, frozen=True, kw_only=True):
+    id: str
+    pod: str
+    pod_name: str
+    hypervisor: str
+    isolation: str
+    state: PodState
+    pid: int
+    vcpus: int
+    memory_mib: int
+    started: float
+
+
+class ExecView(View, frozen=True, kw_only=True):
+    id: str
+    container: str
+    command: tuple[str, ...]
+    is_running: bool
+    exit_code: int | None
+    terminal: bool
+
+
+class ImageView(View, frozen=True, kw_only=True):
+    id: str
+    tags: tuple[str, ...]
+    digests: tuple[str, ...]
+    created: float
+    size: int
+    architecture: str
+    labels: dict[str, str]
+
+
+class RemovedView(View, frozen=True, kw_only=True):
+    """One line of what ``rmi`` did, in Docker's words."""
+
+    action: str  # "Untagged", "Deleted"
+    subject: str
+
+
+class VersionView(View, frozen=True, kw_only=True):
+    version: str
+    api: str
+    kernel: str  # of the guests
+    python: str
+    platform: str
+
+
+class InfoView(View, frozen=True, kw_only=True):
+    version: str
+    root: str
+    pods: int
+    running: int
+    containers: int
+    images: int
+    hypervisor: str  # what "auto" takes here; empty: nothing works
+    isolation: str
+    kernel: str
+    network: str
+    host_kernel: str
+    operating_system: str
+    cpus: int
+    memory: int
+
+
+class DriverReport(View, frozen=True, kw_only=True):
+    name: str
+    isolation: str
+    works: bool
+    reason: str  # why not
+    chosen: bool
+    boot_ms: float | None  # launch to hyperstart's Welcome, measured now; None: not asked or not possible
+
+
+class Check(View, frozen=True, kw_only=True):
+    """One line of ``hyper doctor``."""
+
+    subject: str
+    ok: bool
+    found: str
+    hint: str
+
+
+class DoctorView(View, frozen=True, kw_only=True):
+    drivers: tuple[DriverReport, ...]
+    checks: tuple[Check, ...]
+
+
+class WaitView(View, frozen=True, kw_only=True):
+    exit_code: int
+
+
+class TimelineMark(View, frozen=True, kw_only=True):
+    name: str
+    at_ns: int  # CLOCK_MONOTONIC of the host; a guest's clock is mapped to it
+    inside: bool  # measured by the guest
+
+
+class TimelineView(View, frozen=True, kw_only=True):
+    marks: tuple[TimelineMark, ...]
+
+
+class StatisticsView(View, frozen=True, kw_only=True):
+    """A pod's machine, from inside and from outside."""
+
+    uptime_s: float
+    memory_total: int
+    memory_used: int
+    vmm_rss: int
+    vmm_pss: int
+    vmm_private: int
+
+
+class ErrorView(View, frozen=True, kw_only=True):
+    code: str
+    message: str
+    hint: str
+
+
+class StreamKind(IntEnum):
+    """A frame of an attached stream: ``u8 kind | 3 zero bytes | u32 length (big-endian) | payload``.
+
+    The header is Docker's, so that kinds 1 and 2 read the same there.
+    """
+
+    STDIN = 0  # to hyperd
+    STDOUT = 1
+    STDERR = 2
+    EXIT = 3  # JSON of WaitView; the last frame
+    RESIZE = 4  # to hyperd: u16 rows, u16 columns, big-endian
+    STDIN_END = 5  # to hyperd: empty
+    SIGNAL = 6  # to hyperd: one byte
+    ERROR = 7  # JSON of ErrorView; the last frame
+    TIMELINE = 8  # JSON of TimelineView; before EXIT, when asked for
