@@ -4,14 +4,16 @@ This file is the protocol.  ``tools/gen_protocol.py`` turns it into the C half
 (``guest/hyperstart/protocol.gen.[ch]``) and into ``docs/protocol.md``.
 
 Frames.  The channel is one byte stream for each machine.  A frame is byte-stuffed as in RFC 1055:
-END (0xC0) closes it, and no END or ESC (0xDB) stands inside unescaped.  So a frame that a dying
-hyperd left half-written ends at the next END and fails its checksum, and bytes that a container
+END (0xC0) stands before and after it, and inside it END is ESC ESC_END (0xDB 0xDC) and ESC is
+ESC ESC_ESC (0xDB 0xDD).  So a frame that a dying hyperd left half-written ends at the END that opens
+the next one and fails its checksum, nothing between two ENDs is nothing, and bytes that a container
 printed can never be taken for a frame.  Unstuffed it is::
 
     u16 message number | u32 request id | the fields in order | u32 CRC-32 (zlib) of all before
 
-Integers are little-endian; ``str`` and ``bytes`` are a u32 length and the bytes; ``tuple[T, ...]`` is
-a u32 count and the items; ``bool`` is one byte, 0 or 1.  A frame is at most FRAME_SIZE bytes unstuffed.
+Integers are little-endian; ``str`` and ``bytes`` are a u32 length and the bytes, with no NUL in a
+``str``; ``tuple[T, ...]`` is a u32 count and the items; ``bool`` is one byte, 0 or 1.  A frame is at
+most FRAME_SIZE bytes unstuffed, checksum included.
 Either side drops a frame with a bad checksum; a frame with a good one and a bad body is a fault of
 the peer: hyperd gives the machine up, hyperstart answers Failed with EBADMSG.
 
@@ -20,14 +22,21 @@ the reply that its docstring names, under the same id.  Messages with id 0 are n
 Requests run in order; hyperstart takes the next while a process that it started runs on.
 
 Connections.  hyperd opens each connection with Hello; hyperstart then drops whatever it had half-sent
-or half-received, answers Welcome, and sends nothing else before OutputWindow messages ask for it.
-Welcome lists what lives, so that a new hyperd goes on where the last one died.
+or half-received, with the replies that it still owes and the windows that it was granted, answers
+Welcome, and then sends one InputWindow for each process.  Output, OutputEnd and Exited of a process
+come only when an OutputWindow has asked for them on this connection.  Welcome lists what lives, so that
+a new hyperd goes on where the last one died.  With another PROTOCOL_HASH nothing but the hash at the
+start of Hello and Welcome can be understood, and both sides leave it at that.
 
 Streams.  Each process has stdin, and stdout and stderr (a terminal has stdin and stdout only).  Every
 byte has an offset, counted from 0 for each stream.  The receiver grants windows: "I have all before
 ``received``; send up to ``limit``".  hyperstart keeps what it sent until it is acknowledged, at most
 STREAM_BUFFER bytes a stream, and then leaves the pipe unread, so that the writer blocks.  After a new
-connection it sends again from ``received`` on.  So nothing is lost and nothing is delivered twice.
+connection it sends again from ``received`` on, and OutputEnd again when all before it is sent.  So
+nothing is lost and nothing is delivered twice.  Every process has both OutputEnds: stderr of a terminal
+ends at 0.  stdin has no window until hyperstart grants one, after Started and after Welcome, for every
+process: also when nobody reads it.  hyperd keeps what it sent until it is acknowledged, as hyperstart
+does, and sends it again from ``stdin_received`` on.
 """
 
 from __future__ import annotations
@@ -295,7 +304,7 @@ class ResizeTerminal(Message, number=33):
 
 @dataclass(frozen=True)
 class Exited(Message, number=34):
-    """A process has ended, and its OutputEnds were sent.  Sent again after each Welcome until forgotten."""
+    """A process has ended, and its OutputEnds were sent on this connection.  Sent on each until forgotten."""
 
     process: U32
     status: I32  # exit status, or 128 + signal

@@ -1,0 +1,152 @@
+"""The dataclasses of ``protocol.py`` as plain data: what a codec or a generator walks over.
+
+Reflection stays here, so that ``wire.py`` builds each codec once and never looks at a type again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from hypercontainer.guest import protocol
+from hypercontainer.guest.protocol import Message, Part
+
+INTEGER_SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "i32": 4}
+CONSTANTS = ("FRAME_SIZE", "STREAM_CHUNK", "STREAM_BUFFER", "NO_SLOT")
+
+
+@dataclass(frozen=True, slots=True)
+class Integer:
+    name: str  # a key of INTEGER_SIZES
+
+
+@dataclass(frozen=True, slots=True)
+class Boolean:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    cls: type[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    item: Kind
+
+
+Kind = Integer | Boolean | Text | Data | Record | Sequence
+_PLAIN: dict[Any, Kind] = {bool: Boolean(), str: Text(), bytes: Data()}
+
+
+_fields: dict[type[Any], tuple[tuple[str, Kind], ...]] = {}
+
+
+def fields(cls: type[Any]) -> tuple[tuple[str, Kind], ...]:
+    """The fields of a message or part in the order of the wire; TypeError for what has no wire form."""
+    if cls not in _fields:
+        _fields[cls] = tuple(_reflect(cls))
+    return _fields[cls]
+
+
+def _reflect(cls: type[Any]) -> Iterator[tuple[str, Kind]]:
+    hints = typing.get_type_hints(cls, vars(protocol), include_extras=True)
+    for field in dataclasses.fields(cls):
+        yield field.name, _kind(hints[field.name])
+
+
+def _kind(hint: Any) -> Kind:
+    if hint in _PLAIN:
+        return _PLAIN[hint]
+    if typing.get_origin(hint) is tuple:
+        return _sequence(typing.get_args(hint))
+    if typing.get_origin(hint) is typing.Annotated and hint.__metadata__[0] in INTEGER_SIZES:
+        return Integer(hint.__metadata__[0])
+    if isinstance(hint, type) and issubclass(hint, Part) and dataclasses.is_dataclass(hint):
+        return Record(hint)
+    raise TypeError(f"{hint!r} has no form on the wire")
+
+
+def _sequence(arguments: tuple[Any, ...]) -> Sequence:
+    if len(arguments) != 2 or arguments[1] is not Ellipsis:
+        raise TypeError(f"a list is tuple[T, ...], not tuple{arguments!r}")
+    item = _kind(arguments[0])
+    if least_size(item) == 0:
+        raise TypeError(f"a list of {item}: items of no bytes would make its count unbounded")
+    return Sequence(item)
+
+
+def least_size(kind: Kind) -> int:
+    """The fewest bytes that a value takes."""
+    match kind:
+        case Integer(name):
+            return INTEGER_SIZES[name]
+        case Boolean():
+            return 1
+        case Record(cls):
+            return sum(least_size(inner) for _, inner in fields(cls))
+        case _:
+            return 4
+
+
+def messages() -> list[type[Message]]:
+    """Every message by its number."""
+    return [cls for _, cls in sorted(Message.registry.items())]
+
+
+def parts() -> list[type[Part]]:
+    """Every part that a message holds, each after the parts that it holds itself."""
+    found: dict[type[Part], None] = {}
+    for cls in messages():
+        _collect(cls, found)
+    return list(found)
+
+
+def _collect(cls: type[Any], found: dict[type[Part], None]) -> None:
+    for _, kind in fields(cls):
+        inner = kind.item if isinstance(kind, Sequence) else kind
+        if isinstance(inner, Record) and inner.cls not in found:
+            _collect(inner.cls, found)
+            found[inner.cls] = None
+
+
+def describe(kind: Kind) -> str:
+    """The kind as ``protocol.py`` writes it, but for the case of the integers."""
+    match kind:
+        case Integer(name):
+            return name
+        case Boolean():
+            return "bool"
+        case Text():
+            return "str"
+        case Data():
+            return "bytes"
+        case Record(cls):
+            return cls.__name__
+        case Sequence(item):
+            return f"tuple[{describe(item)}, ...]"
+
+
+@cache
+def protocol_hash() -> int:
+    """64 bits over names, numbers, fields and constants: equal on both sides or they do not talk."""
+    lines = [f"{name}={getattr(protocol, name)}" for name in CONSTANTS]
+    for cls in (*parts(), *messages()):
+        inner = ",".join(f"{name}:{describe(kind)}" for name, kind in fields(cls))
+        lines.append(f"{getattr(cls, 'number', '-')} {cls.__name__}({inner})")
+    return int.from_bytes(hashlib.sha256("\n".join(lines).encode()).digest()[:8], "little")
