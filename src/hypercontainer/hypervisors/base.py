@@ -10,12 +10,14 @@ import importlib
 import json
 import pkgutil
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from pathlib import Path
 from typing import ClassVar
 
 from hypercontainer.errors import InvalidRequest, Unsupported
 from hypercontainer.files import write_atomically
 from hypercontainer.guest.channel import Channel
+from hypercontainer.hypervisors import _processes
 from hypercontainer.model.machine import Capabilities, Disk, MachineConfig
 from hypercontainer.process import ProcessId
 
@@ -84,6 +86,15 @@ class Hypervisor(ABC):
         A verdict that takes a boot is kept in the directory ``cache``, for this boot of the host.
         """
 
+    async def measure(self, *, cache: Path) -> float:
+        """Seconds from the launch of a machine to hyperstart's answer: boots one and ends it.
+
+        Raises HypervisorError, and Unavailable when there is no kernel; the caller sets the deadline.
+        """
+        from hypercontainer.hypervisors import _probe  # late: it stands on this file
+
+        return await _probe.boot_time(self, _probe.machine_config(self), cache=cache)
+
     @abstractmethod
     def command(self, config: MachineConfig, run_dir: Path) -> list[str]:
         """The VMM's command line: pure, so that tests compare it."""
@@ -116,6 +127,17 @@ def load_process(run_dir: Path) -> ProcessId | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return process if process.is_alive() else None
+
+
+async def end_orphans(machines: Path, known: Collection[Path]) -> list[Path]:
+    """End every VMM whose run directory lies in ``machines`` and is not in ``known``; returns those.
+
+    For a daemon that starts: what one that died left between a launch and its record.
+    """
+    orphans = [found for found in _processes.find_orphans(machines) if found[0] not in known]
+    for _, process in orphans:
+        await _processes.end_session(process)
+    return [run_dir for run_dir, _ in orphans]
 
 
 def drivers() -> dict[str, type[Hypervisor]]:

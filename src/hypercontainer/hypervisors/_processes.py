@@ -1,0 +1,228 @@
+"""The VMM as a process of the host: started apart from us, reaped, found again, ended with its helpers.
+
+A VMM leads a session of its own, so that a signal for the daemon's group does not reach it, and so that
+every helper it forks can be told by its session (field 6 of /proc/PID/stat, proc(5)).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hypercontainer.errors import HypervisorError
+from hypercontainer.files import short_path
+from hypercontainer.process import ProcessId, last_words
+
+FIRST_DESCRIPTOR = 3  # what a VMM inherits is numbered from here, in the order given
+START_TIMEOUT = 30.0  # seconds; a busy host, not a slow VMM, is what takes long
+
+
+class Child:
+    """A process that we started.  It is reaped when it ends, as long as the event loop lives."""
+
+    def __init__(self, pid: int) -> None:
+        self.process = ProcessId(pid, _read_stat(pid).start_time)
+        self.status: int | None = None  # as subprocess has it: negative is a signal
+        self.ended = asyncio.Event()
+        self._descriptor = os.pidfd_open(pid)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._descriptor, self._reap)
+
+    def _reap(self) -> None:
+        self._loop.remove_reader(self._descriptor)
+        with contextlib.suppress(ChildProcessError):  # somebody ignores SIGCHLD
+            result = os.waitid(os.P_PIDFD, self._descriptor, os.WEXITED)
+            if result is not None:
+                self.status = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+        os.close(self._descriptor)
+        self.ended.set()
+
+
+def spawn(
+    command: Sequence[str],
+    *,
+    output: Path,
+    descriptors: Sequence[int] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Child:
+    """Start ``command`` in a session of its own, its stdout and stderr appended to ``output``.
+
+    It inherits ``descriptors`` as 3, 4, ... and nothing else.  Raises HypervisorError when the program
+    cannot be executed.
+    """
+    # posix_spawn: no fork of a threaded Python, no thread to wait for the child, and numbers of our choice.
+    moved = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 64 + len(descriptors)) for number in descriptors]
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    actions: list[tuple[int, int, str, int, int] | tuple[int, int, int]] = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(output), flags, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    actions += [(os.POSIX_SPAWN_DUP2, number, FIRST_DESCRIPTOR + i) for i, number in enumerate(moved)]
+    try:
+        pid = os.posix_spawn(
+            command[0], list(command), dict(environment or {}), file_actions=actions, setsid=True
+        )
+    except OSError as error:
+        raise HypervisorError(f"{command[0]} cannot be executed: {error.strerror}") from error
+    finally:
+        for number in moved:
+            os.close(number)
+    return Child(pid)
+
+
+async def until_ready(child: Child, *, ready: Callable[[], Awaitable[None]], output: Path, name: str) -> None:
+    """Until ``ready()`` returns.  A VMM that ends before is a HypervisorError, and nothing is left of it."""
+    watches = [asyncio.ensure_future(ready()), asyncio.ensure_future(child.ended.wait())]
+    try:
+        async with asyncio.timeout(START_TIMEOUT):
+            await asyncio.wait(watches, return_when=asyncio.FIRST_COMPLETED)
+        if watches[0].done() and watches[0].exception():  # often the first sign of its death
+            await asyncio.wait(watches[1:], timeout=1)
+        if child.ended.is_set():
+            raise _died(child, output=output, name=name)
+        await watches[0]
+    except TimeoutError as error:
+        await end_session(child.process)
+        raise HypervisorError(f"{name} did not come up in {START_TIMEOUT:.0f} s: {_words(output)}") from error
+    except BaseException:
+        await asyncio.shield(end_session(child.process))
+        raise
+    finally:
+        for watch in watches:
+            watch.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
+
+
+def _died(child: Child, *, output: Path, name: str) -> HypervisorError:
+    status = child.status or 0
+    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    return HypervisorError(f"{name} {how} as it started: {_words(output)}")
+
+
+def _words(output: Path) -> str:
+    with contextlib.suppress(OSError):
+        return last_words(output.read_bytes()[-4096:])
+    return "it said nothing"
+
+
+# --- Sockets ---
+
+
+def listen(path: Path) -> socket.socket:
+    """A socket that listens at ``path``, for a VMM to inherit: a connection made early just waits in it."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        with short_path(path) as name:
+            listener.bind(name)
+        path.chmod(0o600)
+        listener.listen(4)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+async def connect(path: Path) -> socket.socket:
+    """A connection to the VMM's socket ``path``; waits while its queue is full."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        with short_path(path) as name:
+            while not _try_connect(connection, name):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+    except OSError as error:
+        connection.close()
+        raise HypervisorError(f"no VMM listens on {path}: {error.strerror}") from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _try_connect(connection: socket.socket, name: str) -> bool:
+    # asyncio's sock_connect takes EAGAIN, a full queue (unix(7)), for a connection that is under way.
+    try:
+        connection.connect(name)
+    except BlockingIOError:
+        return False
+    return True
+
+
+# --- Sessions ---
+
+
+@dataclass(frozen=True, slots=True)
+class _Stat:
+    state: str
+    session: int
+    start_time: int
+
+
+def _read_stat(pid: int) -> _Stat:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return _Stat(fields[0], int(fields[3]), int(fields[19]))
+
+
+def _all_processes() -> Iterator[tuple[int, _Stat]]:
+    """Every process of the host that is no zombie."""
+    with os.scandir("/proc") as entries:
+        pids = [int(entry.name) for entry in entries if entry.name.isdecimal()]
+    for pid in pids:
+        with contextlib.suppress(OSError, IndexError, ValueError):  # it ended meanwhile
+            stat = _read_stat(pid)
+            if stat.state not in "ZX":
+                yield pid, stat
+
+
+def session_members(leader: ProcessId) -> list[ProcessId]:
+    """The living processes of ``leader``'s session, whether or not it lives itself."""
+    members = []
+    for pid, stat in _all_processes():
+        if pid == leader.pid and stat.start_time != leader.start_time:
+            return []  # the pid has a new owner, so the old session is gone (credentials(7))
+        if stat.session == leader.pid and stat.start_time >= leader.start_time:
+            members.append(ProcessId(pid, stat.start_time))
+    return members
+
+
+async def end_session(leader: ProcessId) -> None:
+    """Kill ``leader`` and every process of its session; returns when none is left."""
+    leader.kill()
+    while members := session_members(leader):
+        for member in members:
+            member.kill()
+        await asyncio.gather(*(member.wait() for member in members))
+
+
+def find_orphans(machines: Path) -> list[tuple[Path, ProcessId]]:
+    """Every VMM of ours below ``machines``: its run directory, and its session for ``end_session``.
+
+    A VMM that died by itself or by a stranger is found by the helpers that it left.
+    """
+    prefix = os.fsencode(machines) + b"/"
+    sessions: dict[int, tuple[Path, ProcessId]] = {}
+    for pid, stat in sorted(_all_processes(), key=lambda item: item[1].start_time):
+        if stat.session in sessions or stat.session == os.getsid(0):
+            continue
+        run_dir = _machine_of(pid)
+        if run_dir.startswith(prefix):
+            leader = ProcessId(stat.session, stat.start_time)
+            sessions[stat.session] = (Path(os.fsdecode(run_dir)), leader)
+    return list(sessions.values())
+
+
+def _machine_of(pid: int) -> bytes:
+    """HYPER_MACHINE in the environment of a process of our user, else nothing."""
+    proc = Path(f"/proc/{pid}")
+    with contextlib.suppress(OSError):
+        if proc.stat().st_uid == os.geteuid():
+            for variable in (proc / "environ").read_bytes().split(b"\0"):
+                if variable.startswith(b"HYPER_MACHINE="):
+                    return variable.partition(b"=")[2]
+    return b""

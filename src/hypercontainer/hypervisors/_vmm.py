@@ -1,0 +1,139 @@
+"""What drivers whose VMM is one host process have in common: start it, reach it, find it again, end it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+from hypercontainer.errors import HypervisorError, InvalidRequest, Unsupported
+from hypercontainer.files import short_path
+from hypercontainer.guest.channel import Channel
+from hypercontainer.hypervisors import _processes
+from hypercontainer.hypervisors.base import Hypervisor, Machine, load_process, save_process
+from hypercontainer.model.machine import MachineConfig, Nic, NicKind
+from hypercontainer.process import ProcessId
+
+CHANNEL = "channel.sock"
+CONSOLE = "console.log"
+CHANNEL_DESCRIPTOR = _processes.FIRST_DESCRIPTOR  # of every VMM
+CONTROL_DESCRIPTOR = CHANNEL_DESCRIPTOR + 1  # QEMU's control socket, UML's run directory
+NIC_DESCRIPTOR = CONTROL_DESCRIPTOR + 1  # the first of the NICs that are sockets
+
+
+class VmmMachine(Machine):
+    """A machine that is a session of host processes, with its channel at ``channel.sock``."""
+
+    async def connect(self) -> Channel:
+        connection = await _processes.connect(self.run_dir / CHANNEL)
+        reader, writer = await asyncio.open_unix_connection(sock=connection)
+        return Channel(reader, writer)
+
+    async def wait(self) -> None:
+        await self.process.wait()
+        await _processes.end_session(self.process)
+
+    async def kill(self) -> None:
+        await _processes.end_session(self.process)
+
+
+class VmmHypervisor(Hypervisor):
+    """The steps of a launch; a driver fills in what is its own."""
+
+    title: str  # what messages call the VMM
+
+    @abstractmethod
+    def _inherit(self, run_dir: Path, held: contextlib.ExitStack) -> int:
+        """The descriptor that the VMM gets as CONTROL_DESCRIPTOR, kept open by ``held``."""
+
+    @abstractmethod
+    def _environment(self, config: MachineConfig) -> dict[str, str]:
+        """What the VMM's environment holds besides HYPER_MACHINE."""
+
+    @abstractmethod
+    def _machine_of(self, config: MachineConfig, run_dir: Path, process: ProcessId) -> VmmMachine: ...
+
+    @abstractmethod
+    async def _until_up(self, config: MachineConfig, run_dir: Path) -> None:
+        """Until the VMM has taken its whole command line, so that it will not die of it."""
+
+    def _prepare(self, config: MachineConfig, run_dir: Path) -> None:
+        """Make what the VMM looks for in its run directory."""
+
+    @abstractmethod
+    def _program(self, config: MachineConfig) -> str:
+        """The path of the VMM's executable."""
+
+    async def launch(self, config: MachineConfig, run_dir: Path) -> Machine:
+        self._check(config)
+        command = [self._program(config), *self.command(config, run_dir)[1:]]
+        output = run_dir / CONSOLE
+        self._prepare(config, run_dir)
+        with contextlib.ExitStack() as held:
+            child = _processes.spawn(
+                command,
+                output=output,
+                descriptors=self._descriptors(config, run_dir, held),
+                environment={**self._environment(config), "HYPER_MACHINE": str(run_dir)},
+            )
+        try:
+            save_process(run_dir, child.process)
+        except BaseException:
+            await _processes.end_session(child.process)
+            raise
+        await _processes.until_ready(
+            child, ready=lambda: self._until_up(config, run_dir), output=output, name=self.title
+        )
+        return self._machine_of(config, run_dir, child.process)
+
+    async def reattach(self, config: MachineConfig, run_dir: Path) -> Machine | None:
+        process = load_process(run_dir)
+        return self._machine_of(config, run_dir, process) if process else None
+
+    def _descriptors(self, config: MachineConfig, run_dir: Path, held: contextlib.ExitStack) -> Sequence[int]:
+        channel = held.enter_context(_processes.listen(run_dir / CHANNEL))
+        nics = [held.enter_context(_connect_nic(nic)) for nic in config.nics if nic.kind is not NicKind.TAP]
+        return [channel.fileno(), self._inherit(run_dir, held), *(nic.fileno() for nic in nics)]
+
+    def _check(self, config: MachineConfig) -> None:
+        can = self.capabilities
+        if config.memory_mib < can.min_memory_mib:
+            raise InvalidRequest(
+                f"{config.memory_mib} MiB of memory are too few for {self.name}",
+                hint=f"the least is {can.min_memory_mib} MiB",
+            )
+        if config.vcpus > can.max_vcpus:
+            raise Unsupported(f"{self.name} has at most {can.max_vcpus} vCPU, not {config.vcpus}")
+        if len(config.disks) > can.disk_slots:
+            raise Unsupported(
+                f"{self.name} has {can.disk_slots} disk slots, and {len(config.disks)} are asked"
+            )
+        for nic in config.nics:
+            if nic.kind not in can.nics:
+                raise Unsupported(f"{self.name} has no NICs of the kind {nic.kind}")
+            if nic.kind is NicKind.TAP and not Path("/sys/class/net", nic.backend, "tun_flags").exists():
+                raise HypervisorError(f"there is no tap {nic.backend}")  # a VMM of root's would make one
+        for path in (config.kernel, config.initramfs, *(disk.path for disk in config.disks)):
+            if not path.is_file():
+                raise HypervisorError(f"a machine's file is missing: {path}")
+
+
+def socket_nic_descriptors(nics: Sequence[Nic]) -> dict[str, int]:
+    """By MAC address, the descriptor under which the VMM inherits a NIC's socket."""
+    sockets = [nic for nic in nics if nic.kind is not NicKind.TAP]
+    return {nic.mac: NIC_DESCRIPTOR + number for number, nic in enumerate(sockets)}
+
+
+def _connect_nic(nic: Nic) -> socket.socket:
+    kind = socket.SOCK_SEQPACKET if nic.kind is NicKind.PACKET else socket.SOCK_STREAM
+    connection = socket.socket(socket.AF_UNIX, kind)
+    try:
+        with short_path(Path(nic.backend)) as name:
+            connection.connect(name)
+    except OSError as error:
+        connection.close()
+        raise HypervisorError(f"NIC {nic.mac}: nothing listens on {nic.backend}: {error.strerror}") from error
+    return connection

@@ -1,0 +1,230 @@
+"""QEMU's microvm, in hardware (``kvm``) and emulated (``tcg``): the same machine with two accelerators.
+
+microvm with PVH direct boot of a vmlinux has no PCI, no ACPI and no firmware worth the name, and eight
+virtio-mmio transports, announced to the guest on its command line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+from pathlib import Path
+from typing import ClassVar
+
+from hypercontainer.errors import Unavailable, Unsupported
+from hypercontainer.hypervisors import _kvm, _probe, _processes
+from hypercontainer.hypervisors._qmp import open_qmp
+from hypercontainer.hypervisors._vmm import (
+    CHANNEL_DESCRIPTOR,
+    CONTROL_DESCRIPTOR,
+    VmmHypervisor,
+    VmmMachine,
+    socket_nic_descriptors,
+)
+from hypercontainer.model.machine import Capabilities, Disk, Isolation, MachineConfig, Nic, NicKind
+from hypercontainer.process import ProcessId, find_program
+
+PROGRAM = "qemu-system-x86_64"
+PACKAGE = "qemu-system-x86"
+CONTROL = "qmp.sock"
+TRANSPORTS = 8  # VIRTIO_NUM_TRANSPORTS of QEMU's hw/i386/microvm.c; one is virtio-serial's
+
+
+class QemuMachine(VmmMachine):
+    """A QEMU; its control socket outlives the daemon as its channel does."""
+
+    async def pause(self) -> None:
+        async with open_qmp(self.run_dir / CONTROL) as qmp:
+            await qmp.execute("stop")
+
+    async def resume(self) -> None:
+        async with open_qmp(self.run_dir / CONTROL) as qmp:
+            await qmp.execute("cont")
+
+    async def swap_disk(self, slot: int, disk: Disk) -> None:
+        """Reopen the slot's node over another file; guests see no event, so the slot is unmounted."""
+        async with open_qmp(self.run_dir / CONTROL) as qmp:
+            before = {node["node-name"] for node in await qmp.execute("query-named-block-nodes", flat=True)}
+            name = next(name for n in itertools.count() if (name := f"slot{slot}-{n}") not in before)
+            await qmp.execute("blockdev-add", **_file(disk), node_name=name)
+            try:
+                options = _format(slot, disk) | {"file": name}
+                await qmp.execute("blockdev-reopen", options=[options])
+            except BaseException:
+                await qmp.execute("blockdev-del", node_name=name)
+                raise
+            for old in before:
+                if old.startswith(f"slot{slot}-"):
+                    await qmp.execute("blockdev-del", node_name=old)
+
+
+class Qemu(VmmHypervisor):
+    """Everything but the accelerator."""
+
+    title = "QEMU"
+    accelerator: ClassVar[list[str]]
+
+    def command(self, config: MachineConfig, run_dir: Path) -> list[str]:
+        nics = socket_nic_descriptors(config.nics)
+        return [
+            PROGRAM,
+            *self._machine(config),
+            *_isolated(),
+            *_control(),
+            *_console(),
+            *_channel(),
+            *(word for slot, disk in enumerate(config.disks) for word in _disk(slot, disk)),
+            *(word for n, nic in enumerate(config.nics) for word in _nic(n, nic, nics.get(nic.mac))),
+            *_kernel(config),
+        ]
+
+    def _machine(self, config: MachineConfig) -> list[str]:
+        return [
+            *self.accelerator,
+            *("-machine", "microvm,x-option-roms=off,acpi=off"),
+            *("-smp", str(config.vcpus)),
+            *("-m", f"{config.memory_mib}M"),
+        ]
+
+    def _check(self, config: MachineConfig) -> None:
+        super()._check(config)
+        if len(config.disks) + len(config.nics) >= TRANSPORTS:
+            raise Unsupported(f"QEMU's microvm has room for {TRANSPORTS - 1} disks and NICs together")
+
+    def _inherit(self, run_dir: Path, held: contextlib.ExitStack) -> int:
+        return held.enter_context(_processes.listen(run_dir / CONTROL)).fileno()
+
+    def _environment(self, config: MachineConfig) -> dict[str, str]:
+        return {}
+
+    def _machine_of(self, config: MachineConfig, run_dir: Path, process: ProcessId) -> VmmMachine:
+        return QemuMachine(config_id=config.id, run_dir=run_dir, process=process)
+
+    async def _until_up(self, config: MachineConfig, run_dir: Path) -> None:
+        async with open_qmp(run_dir / CONTROL):
+            pass  # it greets when every device is made, and the guest runs
+
+    def _program(self, config: MachineConfig) -> str:
+        return find_program(PROGRAM, package=PACKAGE)
+
+
+class Kvm(Qemu, name="kvm", order=1):
+    accelerator: ClassVar = ["-accel", "kvm", "-cpu", "host"]
+    capabilities: ClassVar = Capabilities(
+        isolation=Isolation.HARDWARE,
+        kernel="x86_64",
+        max_vcpus=os.cpu_count() or 1,
+        min_memory_mib=32,
+        disk_slots=TRANSPORTS - 2,
+        nics=frozenset({NicKind.TAP, NicKind.STREAM}),
+        pause=True,
+        swap_disks=True,
+    )
+
+    async def missing(self, *, cache: Path) -> str | None:
+        missing = _qemu_missing() or _kvm.device_missing() or _probe.kernel_missing(self)
+        if missing:
+            return missing
+        program = Path(find_program(PROGRAM, package=PACKAGE))
+        config = _probe.machine_config(self)
+        return await _kvm.boot_missing(self, config, program=program, cache=cache)
+
+
+class Tcg(Qemu, name="tcg", order=4):
+    # QEMU's default of 1 GiB of translated code is memory that the guest's owner never asked for.
+    accelerator: ClassVar = ["-accel", "tcg,thread=multi,tb-size=32", "-cpu", "max"]
+    capabilities: ClassVar = Capabilities(
+        isolation=Isolation.EMULATED,
+        kernel="x86_64",
+        max_vcpus=os.cpu_count() or 1,
+        min_memory_mib=32,
+        disk_slots=TRANSPORTS - 2,
+        nics=frozenset({NicKind.TAP, NicKind.STREAM}),
+        pause=True,
+        swap_disks=True,
+    )
+
+    async def missing(self, *, cache: Path) -> str | None:
+        return _qemu_missing() or _probe.kernel_missing(self)
+
+
+def _qemu_missing() -> str | None:
+    try:
+        find_program(PROGRAM, package=PACKAGE)
+    except Unavailable as error:
+        return f"{error.message}: {error.hint}"
+    return None
+
+
+# --- The command line, part by part ---
+
+
+def _isolated() -> list[str]:
+    """No device, file or privilege that was not asked for.  The sandbox costs nothing measurable."""
+    sandbox = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+    return ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-sandbox", sandbox]
+
+
+def _control() -> list[str]:
+    socket = f"socket,id=control,fd={CONTROL_DESCRIPTOR},server=on,wait=off"
+    return ["-chardev", socket, "-mon", "chardev=control,mode=control"]
+
+
+def _console() -> list[str]:
+    """A serial line: it speaks from the first instruction on, and ``quiet`` leaves little to say."""
+    return ["-chardev", "file,id=console,path=/dev/fd/1,append=on", "-serial", "chardev:console"]
+
+
+def _channel() -> list[str]:
+    return [
+        *("-chardev", f"socket,id=channel,fd={CHANNEL_DESCRIPTOR},server=on,wait=off"),
+        *("-device", "virtio-serial-device,max_ports=2"),
+        *("-device", "virtserialport,chardev=channel,name=hyper.channel"),
+    ]
+
+
+def _disk(slot: int, disk: Disk) -> list[str]:
+    """Faults of the host's file system reach the guest as I/O errors: a stopped VM would tell nobody."""
+    blocks = _format(slot, disk) | {"file": _file(disk)}
+    device = f"virtio-blk-device,drive=slot{slot},serial=slot{slot},werror=report,rerror=report"
+    return ["-blockdev", json.dumps(blocks), "-device", device]
+
+
+def _format(slot: int, disk: Disk) -> dict[str, object]:
+    return {"driver": "raw", "node-name": f"slot{slot}", "read-only": disk.read_only, "discard": "unmap"}
+
+
+def _file(disk: Disk) -> dict[str, object]:
+    """Host page cache with the guest's flushes honoured (writeback): shared images are read once.
+
+    Threads, as neither io_uring nor Linux AIO is allowed everywhere, and AIO needs O_DIRECT.
+    """
+    return {
+        "driver": "file",
+        "filename": str(disk.path),
+        "read-only": disk.read_only,
+        "aio": "threads",
+        "discard": "unmap",
+    }
+
+
+def _nic(number: int, nic: Nic, descriptor: int | None) -> list[str]:
+    name = f"nic{number}"
+    if nic.kind is NicKind.TAP:
+        backend = f"tap,id={name},ifname={nic.backend},script=no,downscript=no"
+    else:
+        backend = f"stream,id={name},server=off,addr.type=fd,addr.str={descriptor}"
+    return ["-netdev", backend, "-device", f"virtio-net-device,netdev={name},mac={nic.mac}"]
+
+
+def _kernel(config: MachineConfig) -> list[str]:
+    """panic=-1 and reboot=t with -no-reboot: a guest that panics or powers off ends its QEMU."""
+    arguments = [
+        *("console=ttyS0", "quiet", "panic=-1", "reboot=t"),
+        *("8250.nr_uarts=1", "no_timer_check", "tsc=reliable", "i8042.noaux", "i8042.nokbd"),
+        *config.kernel_arguments,
+    ]
+    files = ["-kernel", str(config.kernel), "-initrd", str(config.initramfs)]
+    return [*files, "-append", " ".join(arguments)]
