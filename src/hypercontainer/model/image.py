@@ -88,7 +88,7 @@ class Reference:
         name, tag = _split_tag(rest)
         registry, repository = _split_registry(name)
         _check_names(text, registry, repository)
-        if tag and not _TAG.fullmatch(tag) or rest.endswith(":"):
+        if (tag and not _TAG.fullmatch(tag)) or rest.endswith(":"):
             raise InvalidRequest(f"invalid image reference {text[:300]!r}: {tag[:150]!r} is no tag")
         if not tag and not at:
             tag = "latest"

@@ -1,0 +1,108 @@
+"""Where the files of images are, below one root, and how they come there whole.
+
+    blobs/sha256/HEX        layers as they came: never changed, named by their digest
+    disks/HEX.squashfs      one for each image, named by the image's id
+    downloads/HEX           layers that are on their way, or wait for the rest of their image
+    tmp/NAME/               one directory for each piece of work; nothing in it outlives the daemon
+
+A file gets its name in ``blobs`` and ``disks`` by a rename, when it is complete and verified.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+
+from hypercontainer.files import remove_tree
+from hypercontainer.images.work import disk_errors
+from hypercontainer.model.image import Digest, hexadecimal
+
+_KEPT_DOWNLOADS_S = 7 * 86400  # a pull that broke can go on this long
+
+
+class Blobs:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._blobs = root / "blobs" / "sha256"
+        self._disks = root / "disks"
+        self._downloads = root / "downloads"
+        self._tmp = root / "tmp"
+        self._held: Counter[Digest] = Counter()
+        for directory in (self._blobs, self._disks, self._downloads, self._tmp):
+            directory.mkdir(parents=True, exist_ok=True)
+
+    def path(self, digest: Digest) -> Path:
+        return self._blobs / hexadecimal(digest)
+
+    def has(self, digest: Digest) -> bool:
+        return self.path(digest).is_file()
+
+    def download(self, digest: Digest) -> Path:
+        return self._downloads / hexadecimal(digest)
+
+    def disk(self, image: Digest) -> Path:
+        return self._disks / f"{hexadecimal(image)}.squashfs"
+
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """A new directory for one piece of work, gone at its end."""
+        with disk_errors("make a temporary directory", self.root):
+            directory = Path(mkdtemp(dir=self._tmp))
+        try:
+            yield directory
+        finally:
+            remove_tree(directory)
+
+    @contextmanager
+    def holding(self, digests: Iterable[Digest]) -> Iterator[None]:
+        """Keep these blobs while the block lasts, though no image has them yet or any more."""
+        held = list(digests)
+        self._held.update(held)
+        try:
+            yield
+        finally:
+            self._held.subtract(held)
+
+    def keep(self, path: Path, digest: Digest) -> None:
+        """Move the verified file ``path`` to where blobs are."""
+        if path != self.path(digest):
+            path.replace(self.path(digest))
+
+    def keep_disk(self, path: Path, image: Digest) -> None:
+        """Move a finished disk to where disks are; it is on stable storage when this returns."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)  # a disk is not verified when used, so it must survive a power cut whole
+        finally:
+            os.close(descriptor)
+        path.replace(self.disk(image))
+
+    def drop(self, digests: Iterable[Digest]) -> None:
+        """Remove these blobs, but those that some work holds."""
+        for digest in digests:
+            if self._held[digest] <= 0:
+                self.path(digest).unlink(missing_ok=True)
+
+    def drop_disk(self, image: Digest) -> None:
+        self.disk(image).unlink(missing_ok=True)
+
+    def collect(self, *, blobs: set[Digest], images: set[Digest]) -> None:
+        """Remove what a dead daemon left behind: all but these, and downloads that may still go on."""
+        for directory in self._tmp.iterdir():
+            remove_tree(directory) if directory.is_dir() else directory.unlink(missing_ok=True)
+        _remove_others(self._blobs, {self.path(digest) for digest in blobs})
+        _remove_others(self._disks, {self.disk(image) for image in images})
+        oldest = time.time() - _KEPT_DOWNLOADS_S
+        recent = {path for path in self._downloads.iterdir() if path.stat().st_mtime > oldest}
+        _remove_others(self._downloads, recent)
+
+
+def _remove_others(directory: Path, kept: set[Path]) -> None:
+    for path in directory.iterdir():
+        if path not in kept:
+            path.unlink(missing_ok=True)
