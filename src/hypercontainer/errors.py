@@ -14,6 +14,8 @@
     ├── Unavailable         something that is needed is missing, full or not answering
     ├── RegistryError       a registry answered what it should not
     ├── GuestError          hyperstart refused a request, or the guest broke the protocol
+    │   ├── CommandNotFound         execve said ENOENT: exit status 127, as shells have it
+    │   └── CommandNotExecutable    execve said anything else: exit status 126
     └── HypervisorError     the VMM could not be started or died
 
 A message says what failed, on what, and why; ``hint`` says what to do next.  The API renders
@@ -100,7 +102,7 @@ class RegistryError(HyperError):
 
 
 class GuestError(HyperError):
-    """``errno`` is the guest's, 0 when there is none; exec failures map it to 126 and 127."""
+    """``errno`` is the guest's, 0 when there is none."""
 
     code = "guest_error"
     http_status = 500
@@ -108,6 +110,18 @@ class GuestError(HyperError):
     def __init__(self, message: str, *, hint: str = "", errno: int = 0) -> None:
         super().__init__(message, hint=hint)
         self.errno = errno
+
+
+class CommandNotFound(GuestError):
+    code = "command_not_found"
+    http_status = 400
+    exit_status = 127
+
+
+class CommandNotExecutable(GuestError):
+    code = "command_not_executable"
+    http_status = 400
+    exit_status = 126
 
 
 class HypervisorError(HyperError):

@@ -33,3 +33,7 @@ class Attachment(ABC):
     @abstractmethod
     async def exit_code(self) -> int:
         """Waits for the end.  Raises HyperError when the process could not be started or was lost."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the process; it runs on."""

@@ -1,0 +1,59 @@
+# One command for everything.  `make demo` sets up and runs the main job; `make test` passes the tests.
+SHELL := /bin/sh
+PYTHON := .venv/bin/python
+DATA := src/hypercontainer/data
+KERNELS := $(DATA)/kernel/um/linux $(DATA)/kernel/x86_64/vmlinux
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt gen kernel guest bench fuzz wheel setup setup-tests clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup kernel guest ## set up, build what is missing, and run an image in a VM
+	@tools/demo
+
+test: setup-tests kernel guest check ## every test that can run on this host
+	$(PYTHON) -m pytest $(PYTEST)
+
+check: setup-tests ## format, lint, types, layers, generated files, C warnings
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	$(PYTHON) tools/gen_protocol.py --check
+	$(MAKE) -s -C guest/hyperstart check
+	shellcheck tools/setup tools/demo .ci/run
+
+fmt: ## format Python and fix what can be fixed
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+gen: ## write the generated files again
+	$(PYTHON) tools/gen_protocol.py
+
+kernel: setup ## hyperkernel for um and x86_64, from the cache when its inputs are the same
+	@$(PYTHON) guest/kernel/build.py --target um --output $(DATA)/kernel/um
+	@$(PYTHON) guest/kernel/build.py --target x86_64 --output $(DATA)/kernel/x86_64
+
+guest: setup ## hyperstart
+	@$(MAKE) -s -C guest/hyperstart hyperstart
+	@mkdir -p $(DATA) && cmp -s guest/hyperstart/hyperstart $(DATA)/hyperstart || cp guest/hyperstart/hyperstart $(DATA)/hyperstart
+
+bench: setup-tests kernel guest ## measure side by side with Docker, and write bench/results
+	$(PYTHON) -m bench
+
+fuzz: setup-tests guest ## longer fuzzing; FUZZ_SECONDS for each target
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} $(PYTHON) -m pytest tests/fuzz
+
+wheel: setup-tests kernel guest ## a wheel that carries kernel and hyperstart
+	.venv/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+setup:
+	@tools/setup
+
+setup-tests:
+	@tools/setup --tests
+
+clean: ## what was built, but not the caches
+	rm -rf dist build $(DATA) && $(MAKE) -s -C guest/hyperstart clean

@@ -1,0 +1,131 @@
+"""What this host has, what will be used, and what to install: ``info``, ``version`` and ``doctor``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+from hypercontainer.engine.choice import Drivers
+from hypercontainer.engine.pod import Host
+from hypercontainer.errors import HyperError
+from hypercontainer.guest import boot
+from hypercontainer.hypervisors import base
+from hypercontainer.hypervisors.base import Hypervisor
+from hypercontainer.model.pod import ContainerSpec, PodSpec
+from hypercontainer.model.rest import Check, DoctorView, DriverReport, InfoView, VersionView
+
+API_VERSION = "v1"
+_PROGRAMS = (
+    ("sqfstar", "squashfs-tools", "turns images into disks"),
+    ("mke2fs", "e2fsprogs", "formats the writable disks of pods"),
+)
+_LITTLE_SPACE = 1 << 30  # bytes free below which doctor warns
+
+
+async def info(host: Host, *, pods: int, running: int, containers: int) -> InfoView:
+    chosen = await _automatic(host)
+    return InfoView(
+        version=metadata.version("hypercontainer"),
+        root=str(host.paths.state),
+        pods=pods,
+        running=running,
+        containers=containers,
+        images=len(host.images.list()),
+        hypervisor=chosen.name if chosen else "",
+        isolation=str(chosen.capabilities.isolation) if chosen else "",
+        kernel=_kernel(host, chosen),
+        network=host.networks.description,
+        host_kernel=platform.release(),
+        operating_system=_operating_system(),
+        cpus=os.cpu_count() or 1,
+        memory=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+    )
+
+
+def version(host: Host) -> VersionView:
+    return VersionView(
+        version=metadata.version("hypercontainer"),
+        api=API_VERSION,
+        kernel=_kernel(host, None),
+        python=platform.python_version(),
+        platform=f"{platform.system().lower()}/{platform.machine()}",
+    )
+
+
+async def examine(host: Host, *, measure: bool) -> DoctorView:
+    """``measure`` boots each driver that works, one after the other, to say how fast it is."""
+    chosen = await _automatic(host)
+    reports = [await _report(host, driver, chosen, measure=measure) for driver in host.drivers.automatic]
+    checks = [*_program_checks(), _space_check(host.paths.state), _space_check(Path("/dev/shm"))]  # noqa: S108
+    return DoctorView(drivers=tuple(reports), checks=(*checks, *await host.networks.checks()))
+
+
+async def _automatic(host: Host) -> Hypervisor | None:
+    spec = PodSpec(containers=(ContainerSpec(image="any"),))
+    try:
+        return await host.drivers.choose(spec, default=host.settings.hypervisor)
+    except HyperError:
+        return None
+
+
+async def _report(
+    host: Host, driver: Hypervisor, chosen: Hypervisor | None, *, measure: bool
+) -> DriverReport:
+    reason = await host.drivers.missing(driver)
+    boot_ms = None
+    if measure and reason is None:
+        boot_ms, reason = await _boot(host.drivers, driver, host.paths.cache)
+    return DriverReport(
+        name=driver.name,
+        isolation=str(driver.capabilities.isolation),
+        works=reason is None,
+        reason=reason or "",
+        chosen=chosen is not None and driver.name == chosen.name,
+        boot_ms=boot_ms,
+    )
+
+
+async def _boot(drivers: Drivers, driver: Hypervisor, cache: Path) -> tuple[float | None, str | None]:
+    try:
+        return await base.boot_time(driver, cache=cache) * 1e3, None
+    except HyperError as error:
+        return None, error.message
+
+
+def _kernel(host: Host, driver: Hypervisor | None) -> str:
+    target = driver.capabilities.kernel if driver else "um"
+    try:
+        return boot.find_kernel(target, override=host.settings.kernel).version
+    except HyperError:
+        return ""
+
+
+def _program_checks() -> list[Check]:
+    checks = []
+    for name, package, purpose in _PROGRAMS:
+        path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+        found = path or f"not installed; it {purpose}"
+        checks.append(
+            Check(subject=name, ok=path is not None, found=found, hint=f"apt-get install {package}")
+        )
+    return checks
+
+
+def _space_check(path: Path) -> Check:
+    free = shutil.disk_usage(path).free
+    return Check(
+        subject=f"space in {path}",
+        ok=free > _LITTLE_SPACE,
+        found=f"{free / (1 << 30):.1f} GiB free",
+        hint="free some: pods and images live there",
+    )
+
+
+def _operating_system() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        return "Linux"

@@ -1,0 +1,420 @@
+"""The engine's face: every verb of pods, containers, execs and images, by name or id.
+
+It finds what a name means and calls it; what happens then is in ``pod``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Iterable
+from typing import TypeVar
+
+from hypercontainer.config import Paths, Settings
+from hypercontainer.engine import doctor, memory, plan, views
+from hypercontainer.engine.choice import Drivers
+from hypercontainer.engine.output import LogRecord, tail_position
+from hypercontainer.engine.pod import Container, Exec, Host, Pod
+from hypercontainer.engine.process import ProcessAttachment, exit_code
+from hypercontainer.engine.records import ContainerRecord, PodRecord, Records
+from hypercontainer.engine.streams import Attachment
+from hypercontainer.engine.tasks import Tasks
+from hypercontainer.errors import (
+    ContainerNotFound,
+    ExecNotFound,
+    HyperError,
+    InvalidRequest,
+    InvalidState,
+    PodNotFound,
+)
+from hypercontainer.files import remove_tree
+from hypercontainer.guest.protocol import GetStatistics, Statistics
+from hypercontainer.hypervisors import base
+from hypercontainer.images.store import Images
+from hypercontainer.model.pod import ExecSpec, PodSpec
+from hypercontainer.model.rest import (
+    ContainerState,
+    ContainerView,
+    DoctorView,
+    ExecView,
+    InfoView,
+    MachineView,
+    PodDetails,
+    PodView,
+    RemovedView,
+    StatisticsView,
+    TimelineView,
+    VersionView,
+)
+from hypercontainer.network.base import Networks
+from hypercontainer.network.bridge import BridgeNetworks
+from hypercontainer.network.user import UserNetworks
+from hypercontainer.storage.disks import PodDisks
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Engine:
+    """All pods of one daemon."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.images = host.images
+        self._pods: dict[str, Pod] = {}
+
+    @classmethod
+    async def open(cls, paths: Paths, settings: Settings) -> Engine:
+        """Read the records, find the machines that run, and clear away what belongs to nobody."""
+        for directory in (paths.state, paths.run, paths.machines, paths.pods, paths.cache):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        host = Host(
+            paths=paths,
+            settings=settings,
+            records=Records(paths.database),
+            images=Images(paths.images, settings=settings),
+            disks=PodDisks(cache=paths.cache),
+            networks=_networks(paths, settings),
+            drivers=Drivers(cache=paths.cache),
+            tasks=Tasks(),
+            leases={},
+            leasing=asyncio.Lock(),
+        )
+        engine = cls(host)
+        await engine._recover()
+        return engine
+
+    async def close(self) -> None:
+        """Let go of everything; the machines run on."""
+        await self.host.tasks.close()
+        for pod in self._pods.values():
+            if pod.running is not None:
+                await pod.running.tasks.close()
+                await pod.running.agent.close()
+        await self.host.networks.close()
+        self.images.close()
+        self.host.records.close()
+
+    # --- Pods ---
+
+    async def create_pod(self, spec: PodSpec) -> PodView:
+        """Created: defined and allocated.  Raises ImageNotFound when an image is not in the store."""
+        images = [self.images.get(container.image) for container in spec.containers]
+        driver = await self.host.drivers.choose(spec, default=self.host.settings.hypervisor)
+        name = plan.pod_name(spec)
+        record = PodRecord(
+            id=plan.new_id(), name=name, spec=spec, created=time.time(), hypervisor=driver.name
+        )
+        containers = [
+            plan.container_record(c, image, pod=record, index=i, name=plan.container_name(spec, name, i))
+            for i, (c, image) in enumerate(zip(spec.containers, images, strict=True))
+        ]
+        self.host.records.add_pod(record, containers)
+        return await self._allocate(record, containers)
+
+    async def _allocate(self, record: PodRecord, containers: list[ContainerRecord]) -> PodView:
+        try:
+            pod = Pod(self.host, record, containers)
+            await pod.create()
+        except BaseException:
+            remove_tree(self.host.paths.pods / record.id)
+            self.host.records.remove_pod(record.id)
+            raise
+        self._pods[record.id] = pod
+        return self._pod_view(pod)
+
+    def pods(self) -> list[PodView]:
+        """Newest first, as Docker lists."""
+        return [self._pod_view(pod) for pod in self._live()]
+
+    def pod(self, name: str) -> PodView:
+        return self._pod_view(self._find_pod(name))
+
+    def pod_details(self, name: str) -> PodDetails:
+        pod = self._find_pod(name)
+        running = pod.running
+        return PodDetails(
+            pod=self._pod_view(pod),
+            spec=pod.record.spec,
+            kernel=running.agent.welcome.kernel_release if running else "",
+            disk=str(pod.disk),
+            console=str(pod.run_dir / "console.log") if running else "",
+        )
+
+    async def start_pod(self, name: str) -> PodView:
+        pod = self._find_pod(name)
+        await pod.start()
+        return self._pod_view(pod)
+
+    async def stop_pod(self, name: str, *, timeout_s: float = 10) -> PodView:
+        pod = self._find_pod(name)
+        view = self._pod_view(pod)
+        await pod.stop(timeout_s=timeout_s)
+        return self._pod_view(pod) if pod.record.target != "removed" else view
+
+    async def remove_pod(self, name: str, *, force: bool = False) -> None:
+        await self._find_pod(name).remove(force=force)
+
+    async def pause_pod(self, name: str) -> PodView:
+        pod = self._find_pod(name)
+        await pod.pause()
+        return self._pod_view(pod)
+
+    async def unpause_pod(self, name: str) -> PodView:
+        pod = self._find_pod(name)
+        await pod.unpause()
+        return self._pod_view(pod)
+
+    async def signal_pod(self, name: str, number: int) -> None:
+        await self._find_pod(name).signal(_checked_signal(number))
+
+    async def wait_pod(self, name: str) -> int:
+        return await self._wait(self._find_pod(name).containers[0])
+
+    def timeline(self, name: str) -> TimelineView:
+        return self._find_pod(name).timeline.view()
+
+    async def statistics(self, name: str) -> StatisticsView:
+        running = self._find_pod(name).running_or_refuse("measure")
+        inside = await running.agent.request(GetStatistics())
+        if not isinstance(inside, Statistics):
+            raise InvalidState("the guest gave no statistics")
+        outside = memory.of_session(running.machine.process.pid)
+        return StatisticsView(
+            uptime_s=inside.uptime_ns / 1e9,
+            memory_total=inside.memory_total_bytes,
+            memory_used=inside.memory_used_bytes,
+            vmm_rss=outside.rss,
+            vmm_pss=outside.pss,
+            vmm_private=outside.private,
+        )
+
+    # --- Containers ---
+
+    def containers(self) -> list[ContainerView]:
+        return [views.container_view(pod, c) for pod in self._live() for c in pod.containers]
+
+    def container(self, name: str) -> ContainerView:
+        return views.container_view(*self._find_container(name))
+
+    async def attach(self, container: str, *, start: bool = False, from_start: bool = False) -> Attachment:
+        """Hold a container's process; with ``start``, start its pod first."""
+        pod, found = self._find_container(container)
+        position = 0 if from_start else found.log.size
+        if not start and (found.run is None or not found.run.is_running):
+            raise InvalidState(
+                f"cannot attach: container {found.record.name} is not running",
+                hint=f"hyper start {pod.record.name}",
+            )
+        follower = found.log.follow(start=position, throttle=True)
+        try:
+            if start:
+                await pod.start()
+            if found.run is None:
+                raise InvalidState(f"container {found.record.name} did not start")
+        except BaseException:
+            follower.close()
+            raise
+        return ProcessAttachment(found.run, follower)
+
+    async def logs(
+        self,
+        container: str,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: float = 0,
+        until: float = 0,
+    ) -> AsyncIterator[LogRecord]:
+        """The stored output, newest ``tail`` lines only when given; times are seconds since the epoch."""
+        _, found = self._find_container(container)
+        if found.run is None:
+            found.log.finish()
+        start = 0 if tail is None else await asyncio.to_thread(tail_position, found.log.path, tail)
+        with contextlib.closing(found.log.follow(start=start)) as follower:
+            async for record in follower.records(follow=follow):
+                if until and record.time_ns > until * 1e9:
+                    return
+                if record.time_ns >= since * 1e9:
+                    yield record
+
+    async def signal_container(self, container: str, number: int) -> None:
+        pod, found = self._find_container(container)
+        if found.record.state is not ContainerState.RUNNING:
+            raise InvalidState(f"cannot kill: container {found.record.name} is not running")
+        await pod.signal_container(found, _checked_signal(number))
+
+    async def wait_container(self, container: str) -> int:
+        return await self._wait(self._find_container(container)[1])
+
+    async def _wait(self, container: Container) -> int:
+        if container.run is not None:
+            return exit_code(await container.run.wait())
+        return exit_code(container.record.process)
+
+    # --- Execs ---
+
+    async def create_exec(self, container: str, spec: ExecSpec) -> ExecView:
+        pod, found = self._find_container(container)
+        return views.exec_view(pod.add_exec(found, spec))
+
+    async def start_exec(self, exec_id: str) -> Attachment:
+        pod, exec_ = self._find_exec(exec_id)
+        if exec_.run is not None:
+            raise InvalidState(f"exec {exec_id[:12]} has been started already")
+        run = await pod.start_exec(exec_)
+        return ProcessAttachment(run, run.log.follow(throttle=True))
+
+    def exec(self, exec_id: str) -> ExecView:
+        return views.exec_view(self._find_exec(exec_id)[1])
+
+    # --- Machines and images ---
+
+    def machines(self) -> list[MachineView]:
+        return [view for pod in self._live() if (view := views.machine_view(pod)) is not None]
+
+    async def remove_image(self, name: str, *, force: bool) -> list[RemovedView]:
+        in_use = {c.record.image_id for pod in self._pods.values() for c in pod.containers}
+        removed = await self.images.remove(name, force=force, in_use=in_use)
+        return [
+            RemovedView(action="Untagged", subject=each.untagged)
+            if each.untagged
+            else RemovedView(action="Deleted", subject=each.deleted)
+            for each in removed
+        ]
+
+    # --- The daemon ---
+
+    async def info(self) -> InfoView:
+        pods = self._live()
+        return await doctor.info(
+            self.host,
+            pods=len(pods),
+            running=sum(pod.running is not None for pod in pods),
+            containers=sum(len(pod.containers) for pod in pods),
+        )
+
+    def version(self) -> VersionView:
+        return doctor.version(self.host)
+
+    async def doctor(self, *, measure: bool) -> DoctorView:
+        return await doctor.examine(self.host, measure=measure)
+
+    # --- Names ---
+
+    def _live(self) -> list[Pod]:
+        """Pods that a user can see, newest first; those that are gone are forgotten on the way."""
+        for pod in [p for p in self._pods.values() if p.is_gone]:
+            del self._pods[pod.id]
+        pods = [pod for pod in self._pods.values() if pod.record.target != "removed"]
+        return sorted(pods, key=lambda pod: pod.record.created, reverse=True)
+
+    def _find_pod(self, name: str) -> Pod:
+        pods = self._live()
+        found = _by_name(name, ((pod.record.name, pod.id, pod) for pod in pods))
+        if found is None:
+            raise PodNotFound(f"no such pod: {name}", hint="hyper list shows the pods")
+        return found
+
+    def _find_container(self, name: str) -> tuple[Pod, Container]:
+        """A container by its name or id, or the first container of a pod."""
+        pods = self._live()
+        every = [(c.record.name, c.record.id, (pod, c)) for pod in pods for c in pod.containers]
+        found = _by_name(name, every)
+        if found is None:
+            found = _by_name(name, ((pod.record.name, pod.id, (pod, pod.containers[0])) for pod in pods))
+        if found is None:
+            raise ContainerNotFound(f"no such container: {name}", hint="hyper ps -a shows the containers")
+        return found
+
+    def _find_exec(self, exec_id: str) -> tuple[Pod, Exec]:
+        for pod in self._live():
+            if exec_id in pod.execs:
+                return pod, pod.execs[exec_id]
+        raise ExecNotFound(f"no such exec: {exec_id[:64]}")
+
+    def _pod_view(self, pod: Pod) -> PodView:
+        driver = self.host.drivers.get(pod.record.hypervisor)
+        return views.pod_view(pod, driver.capabilities)
+
+    # --- After a restart ---
+
+    async def _recover(self) -> None:
+        await self.images.collect()
+        self._read_records()
+        await self._end_orphans()
+        for pod in self._pods.values():
+            if pod.record.target == "running" and pod.record.lease is not None:
+                self.host.leases[pod.id] = pod.record.lease
+        await self._reconcile_network()
+        await asyncio.gather(*(self._recover_pod(pod) for pod in self._pods.values()))
+        self._remove_strays()
+
+    def _read_records(self) -> None:
+        containers: dict[str, list[ContainerRecord]] = {}
+        for container in self.host.records.containers():
+            containers.setdefault(container.pod, []).append(container)
+        for record in self.host.records.pods():
+            own = sorted(containers.get(record.id, []), key=lambda container: container.index)
+            self._pods[record.id] = Pod(self.host, record, own)
+        owners = {c.record.id: pod for pod in self._pods.values() for c in pod.containers}
+        for exec_ in self.host.records.execs():
+            owners[exec_.container].restore_exec(exec_)
+
+    async def _recover_pod(self, pod: Pod) -> None:
+        try:
+            await pod.recover()
+        except HyperError as error:
+            logger.error("pod %s could not be recovered: %s", pod.record.name, error.message)
+
+    async def _reconcile_network(self) -> None:
+        try:
+            await self.host.networks.reconcile(list(self.host.leases.values()))
+        except HyperError as error:
+            logger.warning("the network could not be put in order: %s", error.message)
+
+    async def _end_orphans(self) -> None:
+        """End VMMs of ours that no record knows: hyperd died between two steps."""
+        known = {pod.record.machine for pod in self._pods.values() if pod.record.machine}
+        machines = self.host.paths.machines
+        for run_dir in await base.end_orphans(machines, [machines / name for name in known]):
+            logger.warning("ended machine %s, which no pod owns", run_dir.name)
+
+    def _remove_strays(self) -> None:
+        machines = {pod.record.machine for pod in self._pods.values() if pod.record.machine}
+        for directory, known in (
+            (self.host.paths.machines, machines),
+            (self.host.paths.pods, set(self._pods)),
+        ):
+            for stray in directory.iterdir():
+                if stray.name not in known:
+                    remove_tree(stray)
+
+
+def _networks(paths: Paths, settings: Settings) -> Networks:
+    """Root has bridges; others have what a plain process can do."""
+    if os.geteuid() == 0:
+        return BridgeNetworks(settings, paths)
+    return UserNetworks(settings, paths)
+
+
+def _by_name(name: str, candidates: Iterable[tuple[str, str, T]]) -> T | None:
+    """By name, then by id, then by a prefix of the id that only one has."""
+    candidates = list(candidates)
+    for own_name, own_id, thing in candidates:
+        if name in {own_name, own_id}:
+            return thing
+    matches = [thing for _, own_id, thing in candidates if name and own_id.startswith(name)]
+    if len(matches) > 1:
+        raise InvalidRequest(f"{name!r} is the beginning of {len(matches)} ids", hint="give more digits")
+    return matches[0] if matches else None
+
+
+def _checked_signal(number: int) -> int:
+    if not 1 <= number <= 64:
+        raise InvalidRequest(f"{number} is no signal", hint="for example 15 for SIGTERM")
+    return number

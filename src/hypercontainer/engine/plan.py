@@ -1,0 +1,293 @@
+"""From what was asked to what is done: pure functions from specs to records, machines and guest messages.
+
+No I/O here, so that a test compares a plan with what was meant.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import secrets
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hypercontainer.engine.records import ContainerRecord, PodRecord
+from hypercontainer.errors import InvalidRequest
+from hypercontainer.guest.protocol import (
+    ConfigureNic,
+    CreateContainer,
+    File,
+    SetUpPod,
+    Source,
+    StartProcess,
+)
+from hypercontainer.model.image import Image, Reference
+from hypercontainer.model.machine import Capabilities, Disk, MachineConfig, Nic
+from hypercontainer.model.network import Lease
+from hypercontainer.model.pod import ContainerSpec, ExecSpec, PodSpec
+from hypercontainer.network.resolver import resolv_conf
+
+DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+WRITABLE_SLOT = 0  # the pod's own disk; images follow from slot 1
+_LABEL = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?")
+_MEMORY_LIMIT_MIB = 1 << 20
+
+
+# --- Names ---
+
+
+def new_id() -> str:
+    """A pod's or container's id: 256 random bits in hexadecimal, as Docker's."""
+    return secrets.token_hex(32)
+
+
+def pod_name(spec: PodSpec) -> str:
+    """The asked name, or as the original made it: the image, its tag unless latest, ten digits."""
+    if spec.name:
+        return spec.name
+    reference = Reference.parse(spec.containers[0].image) if "@" not in spec.containers[0].image else None
+    base = reference.repository.rpartition("/")[2] if reference else "pod"
+    tag = f"-{reference.tag}" if reference and reference.tag not in {"", "latest"} else ""
+    return f"{base}{tag}-{secrets.randbelow(10**10):010}"
+
+
+def container_name(spec: PodSpec, pod: str, index: int) -> str:
+    """The asked name; the pod's for the only container of a pod; else the pod's and a number."""
+    asked = spec.containers[index].name
+    if asked:
+        return asked
+    return pod if len(spec.containers) == 1 else f"{pod}-{index}"
+
+
+# --- Checks and records ---
+
+
+def check_pod(spec: PodSpec, capabilities: Capabilities, driver: str) -> None:
+    """Refuse what this driver cannot run, before anything is made."""
+    if spec.memory_mib < capabilities.min_memory_mib:
+        raise InvalidRequest(
+            f"{spec.memory_mib} MiB of memory is too little for a machine of {driver}",
+            hint=f"ask for at least {capabilities.min_memory_mib} MiB",
+        )
+    if spec.memory_mib > _MEMORY_LIMIT_MIB:
+        raise InvalidRequest(f"{spec.memory_mib} MiB of memory is more than any host has")
+    if spec.vcpus > capabilities.max_vcpus:
+        raise InvalidRequest(
+            f"{spec.vcpus} vCPUs are more than {driver} can give a machine",
+            hint=f"ask for at most {capabilities.max_vcpus}, or choose another --hypervisor",
+        )
+    if len(spec.containers) + 1 > capabilities.disk_slots:
+        raise InvalidRequest(
+            f"{len(spec.containers)} containers need more disks than a machine of {driver} has"
+        )
+    check_hostname(spec.hostname)
+
+
+def check_hostname(hostname: str) -> None:
+    """A host name is at most 63 characters of dot-separated DNS labels (RFC 1123)."""
+    if not hostname:
+        return
+    if len(hostname) > 63 or not all(_LABEL.fullmatch(label) for label in hostname.split(".")):
+        raise InvalidRequest(
+            f"{hostname!r} is no valid hostname",
+            hint="letters, digits and inner hyphens, labels separated by dots, at most 63 characters",
+        )
+
+
+def container_record(
+    spec: ContainerSpec, image: Image, *, pod: PodRecord, index: int, name: str
+) -> ContainerRecord:
+    """A container as it will be run: what the spec says over what the image says, by Docker's rules."""
+    config = image.config
+    return ContainerRecord(
+        id=new_id(),
+        pod=pod.id,
+        index=index,
+        name=name,
+        spec=spec,
+        image_id=image.id,
+        argv=_argv(spec, image),
+        environment=_environment(spec, config.env),
+        working_directory=_working_directory(spec.working_directory or config.working_dir),
+        user=spec.user or config.user,
+        stop_signal=signal_number(spec.stop_signal or config.stop_signal or "TERM"),
+        created=pod.created,
+    )
+
+
+def _argv(spec: ContainerSpec, image: Image) -> tuple[str, ...]:
+    if spec.entrypoint is not None:  # an entrypoint of one's own drops the image's CMD
+        argv = (*(e for e in spec.entrypoint if e), *(spec.command or ()))
+    else:
+        arguments = image.config.cmd if spec.command is None else spec.command
+        argv = (*image.config.entrypoint, *arguments)
+    if not argv:
+        raise InvalidRequest(f"image {spec.image} has no command of its own", hint="give one after its name")
+    if any("\0" in word for word in argv):
+        raise InvalidRequest("a command cannot hold a NUL character")
+    return argv
+
+
+def _environment(spec: ContainerSpec, image: Sequence[str]) -> tuple[str, ...]:
+    merged: dict[str, str] = {}
+    terminal = ("TERM=xterm",) if spec.terminal else ()
+    for assignment in (DEFAULT_PATH, *terminal, *image, *spec.environment):
+        name, _, _ = assignment.partition("=")
+        merged[name] = assignment
+    return tuple(merged.values())
+
+
+def _working_directory(path: str) -> str:
+    if path and not path.startswith("/"):
+        raise InvalidRequest(f"the working directory {path!r} is not absolute")
+    return path or "/"
+
+
+def signal_number(text: str) -> int:
+    """``"15"``, ``"TERM"`` or ``"SIGTERM"`` as a number; raises InvalidRequest."""
+    if text.isdecimal():
+        number = int(text)
+    else:
+        name = text.upper().removeprefix("SIG")
+        if match := re.fullmatch(r"RTMIN\+(\d+)", name):
+            number = 34 + int(match[1])
+        else:
+            known = signal.Signals.__members__.get(f"SIG{name}")
+            number = int(known) if known else 0
+    if not 1 <= number <= 64:
+        raise InvalidRequest(f"{text!r} is no signal", hint="for example TERM, SIGKILL or 9")
+    return number
+
+
+# --- The machine ---
+
+
+def machine_config(
+    pod: PodRecord,
+    *,
+    kernel: Path,
+    initramfs: Path,
+    disk: Path,
+    images: Sequence[Path],
+    nics: tuple[Nic, ...],
+) -> MachineConfig:
+    """Slot 0 is the pod's writable disk; the image of container N is in slot N+1."""
+    return MachineConfig(
+        id=pod.machine,
+        vcpus=pod.spec.vcpus,
+        memory_mib=pod.spec.memory_mib,
+        kernel=kernel,
+        initramfs=initramfs,
+        disks=(
+            Disk(path=disk, read_only=False),
+            *(Disk(path=image, read_only=True) for image in images),
+        ),
+        nics=nics,
+    )
+
+
+# --- Messages for the guest ---
+
+
+def set_up_pod(pod: PodRecord, *, clock_ns: int, entropy: bytes) -> SetUpPod:
+    return SetUpPod(
+        hostname=hostname(pod),
+        clock_ns=clock_ns,
+        entropy=entropy,
+        sysctls=(),
+        shm_bytes=min(64 << 20, pod.spec.memory_mib << 19),
+    )
+
+
+def hostname(pod: PodRecord) -> str:
+    """The asked one, or the short id: as Docker names containers."""
+    return pod.spec.hostname or pod.id[:12]
+
+
+def configure_nic(lease: Lease) -> ConfigureNic:
+    return ConfigureNic(
+        mac=lease.mac,
+        name="eth0",
+        mtu=lease.mtu,
+        addresses=(lease.address,),
+        gateways=(lease.gateway,) if lease.gateway else (),
+    )
+
+
+def create_container(pod: PodRecord, container: ContainerRecord) -> CreateContainer:
+    return CreateContainer(
+        container=container.id,
+        image=Source(WRITABLE_SLOT + 1 + container.index, ""),
+        writable=Source(WRITABLE_SLOT, container.id),
+        read_only=container.spec.read_only,
+        mounts=(),
+        files=_files(pod),
+        memory_bytes=0,
+        cpu_millis=0,
+        pids=0,
+    )
+
+
+def _files(pod: PodRecord) -> tuple[File, ...]:
+    name = hostname(pod)
+    hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+    if pod.lease:
+        address = ipaddress.ip_interface(pod.lease.address).ip
+        hosts += f"{address}\t{name}\n"
+    resolver = _resolver(pod)
+    contents = {"/etc/hostname": f"{name}\n", "/etc/hosts": hosts, "/etc/resolv.conf": resolver}
+    return tuple(File(path, 0o644, 0, 0, text.encode()) for path, text in contents.items())
+
+
+def _resolver(pod: PodRecord) -> str:
+    if pod.lease is None:
+        return ""
+    lease = pod.lease
+    chosen = replace(lease, dns=pod.spec.dns or lease.dns, search=pod.spec.dns_search or lease.search)
+    options = " ".join(pod.spec.dns_options)
+    return resolv_conf(chosen) + (f"options {options}\n" if options else "")
+
+
+def start_container(container: ContainerRecord, pod: PodRecord, *, process: int) -> StartProcess:
+    return StartProcess(
+        process=process,
+        container=container.id,
+        is_main=True,
+        argv=container.argv,
+        environment=(*container.environment, f"HOSTNAME={hostname(pod)}"),
+        working_directory=container.working_directory,
+        user=container.user,
+        groups=container.spec.groups,
+        terminal=container.spec.terminal,
+        rows=24,
+        columns=80,
+        stdin=container.spec.stdin or container.spec.terminal,
+        limits=(),
+        privileged=False,
+    )
+
+
+def start_exec(spec: ExecSpec, container: ContainerRecord, pod: PodRecord, *, process: int) -> StartProcess:
+    """A process beside a container's main one, with the container's environment below its own."""
+    merged = {assignment.partition("=")[0]: assignment for assignment in container.environment}
+    if spec.terminal:
+        merged.setdefault("TERM", "TERM=xterm")
+    merged |= {assignment.partition("=")[0]: assignment for assignment in spec.environment}
+    return StartProcess(
+        process=process,
+        container=container.id,
+        is_main=False,
+        argv=spec.command,
+        environment=(f"HOSTNAME={hostname(pod)}", *merged.values()),
+        working_directory=_working_directory(spec.working_directory or container.working_directory),
+        user=spec.user or container.user,
+        groups=(),
+        terminal=spec.terminal,
+        rows=24,
+        columns=80,
+        stdin=spec.stdin,
+        limits=(),
+        privileged=spec.privileged,
+    )

@@ -1,0 +1,189 @@
+"""What survives hyperd: pods, containers and execs, each written whole and read back strictly.
+
+``PodRecord.target`` is what was decided; a new daemon brings every pod there (engine/recovery).
+A machine is recorded before it is launched and struck off after it has ended, so that none is ever
+unaccounted for.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import msgspec
+
+from hypercontainer import database
+from hypercontainer.errors import Conflict, Unavailable
+from hypercontainer.model.network import Lease, PortMapping
+from hypercontainer.model.pod import ContainerSpec, ExecSpec, PodSpec
+from hypercontainer.model.rest import ContainerState
+
+_MIGRATIONS = (
+    """
+    CREATE TABLE pods (id TEXT PRIMARY KEY, name TEXT UNIQUE, body BLOB NOT NULL);
+    CREATE TABLE containers (
+        id TEXT PRIMARY KEY, pod TEXT NOT NULL REFERENCES pods(id) ON DELETE CASCADE,
+        name TEXT UNIQUE, body BLOB NOT NULL);
+    CREATE TABLE execs (
+        id TEXT PRIMARY KEY, container TEXT NOT NULL REFERENCES containers(id) ON DELETE CASCADE,
+        body BLOB NOT NULL);
+    """,
+)
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A row; changed by ``msgspec.structs.replace`` and written again whole."""
+
+
+class ProcessRecord(Record, frozen=True, kw_only=True):
+    """One run of a process in a machine.  ``number`` is the guest protocol's."""
+
+    number: int = 0  # 0: never started
+    started: float = 0
+    finished: float = 0
+    exit_code: int | None = None
+    out_of_memory: bool = False
+    error: str = ""
+
+
+class PodRecord(Record, frozen=True, kw_only=True):
+    id: str
+    name: str
+    spec: PodSpec
+    created: float
+    hypervisor: str
+    target: Literal["creating", "created", "running", "removed"] = "creating"
+    machine: str = ""  # id of the machine that exists, or may exist
+    next_process: int = 1
+    lease: Lease | None = None
+    ports: tuple[PortMapping, ...] = ()
+    paused: bool = False
+    started: float = 0
+    reason: str = ""
+
+
+class ContainerRecord(Record, frozen=True, kw_only=True):
+    id: str
+    pod: str
+    index: int
+    name: str
+    spec: ContainerSpec
+    image_id: str
+    argv: tuple[str, ...]
+    environment: tuple[str, ...]
+    working_directory: str
+    user: str
+    stop_signal: int
+    created: float
+    state: ContainerState = ContainerState.CREATED
+    process: ProcessRecord = ProcessRecord()
+
+
+class ExecRecord(Record, frozen=True, kw_only=True):
+    id: str
+    container: str
+    spec: ExecSpec
+    process: ProcessRecord = ProcessRecord()
+
+
+R = TypeVar("R", bound=Record)
+
+
+class Records:
+    """The daemon's tables.  Each method is one transaction."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = database.connect(path, migrations=_MIGRATIONS)
+
+    def close(self) -> None:
+        self._database.close()
+
+    def add_pod(self, pod: PodRecord, containers: list[ContainerRecord]) -> None:
+        """Conflict when one of the names is taken."""
+        try:
+            with self._transaction():
+                self._insert_pod(pod)
+                for container in containers:
+                    self._insert_container(container)
+        except sqlite3.IntegrityError as error:
+            raise self._taken(pod, containers) from error
+
+    def save_pod(self, pod: PodRecord) -> None:
+        """A removed pod gives its names free at once, though its storage may still be going away."""
+        name = None if pod.target == "removed" else pod.name
+        self._execute(
+            "UPDATE pods SET name = ?, body = ? WHERE id = ?", name, msgspec.msgpack.encode(pod), pod.id
+        )
+        if pod.target == "removed":
+            self._execute("UPDATE containers SET name = NULL WHERE pod = ?", pod.id)
+
+    def save_container(self, container: ContainerRecord) -> None:
+        body = msgspec.msgpack.encode(container)
+        self._execute(
+            "UPDATE containers SET name = ?, body = ? WHERE id = ?", container.name, body, container.id
+        )
+
+    def add_exec(self, exec_: ExecRecord) -> None:
+        body = msgspec.msgpack.encode(exec_)
+        self._execute("INSERT INTO execs VALUES (?, ?, ?)", exec_.id, exec_.container, body)
+
+    def save_exec(self, exec_: ExecRecord) -> None:
+        self._execute("UPDATE execs SET body = ? WHERE id = ?", msgspec.msgpack.encode(exec_), exec_.id)
+
+    def remove_execs(self, container: str) -> None:
+        self._execute("DELETE FROM execs WHERE container = ?", container)
+
+    def remove_pod(self, pod: str) -> None:
+        self._execute("DELETE FROM pods WHERE id = ?", pod)
+
+    def pods(self) -> list[PodRecord]:
+        return self._all("SELECT body FROM pods", PodRecord)
+
+    def containers(self) -> list[ContainerRecord]:
+        return self._all("SELECT body FROM containers", ContainerRecord)
+
+    def execs(self) -> list[ExecRecord]:
+        return self._all("SELECT body FROM execs", ExecRecord)
+
+    def _insert_pod(self, pod: PodRecord) -> None:
+        body = msgspec.msgpack.encode(pod)
+        self._database.execute("INSERT INTO pods VALUES (?, ?, ?)", (pod.id, pod.name, body))
+
+    def _insert_container(self, container: ContainerRecord) -> None:
+        row = (container.id, container.pod, container.name, msgspec.msgpack.encode(container))
+        self._database.execute("INSERT INTO containers VALUES (?, ?, ?, ?)", row)
+
+    def _taken(self, pod: PodRecord, containers: list[ContainerRecord]) -> Conflict:
+        row = self._database.execute("SELECT id FROM pods WHERE name = ?", (pod.name,)).fetchone()
+        if row is not None:
+            return Conflict(
+                f"the name {pod.name!r} is taken by pod {row['id'][:12]}",
+                hint=f"hyper rm {pod.name}, or choose another name",
+            )
+        names = ", ".join(repr(container.name) for container in containers)
+        return Conflict(f"a container name of this pod is taken: {names}", hint="choose other names")
+
+    def _all(self, query: str, kind: type[R]) -> list[R]:
+        rows = self._database.execute(query).fetchall()
+        return [msgspec.msgpack.decode(row["body"], type=kind) for row in rows]
+
+    def _transaction(self) -> _Transaction:
+        return _Transaction(self._database)
+
+    def _execute(self, statement: str, *values: object) -> None:
+        try:
+            self._database.execute(statement, values)
+        except sqlite3.OperationalError as error:
+            raise Unavailable(f"cannot write the daemon's records: {error}") from error
+
+
+class _Transaction:
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._connection.execute("COMMIT" if kind is None else "ROLLBACK")
