@@ -105,6 +105,7 @@ class FrameParser:
         self.dropped = 0  # frames with a bad checksum, or too long
         self._pieces: list[bytes] = []  # of the frame that has not ended
         self._size = 0
+        self._is_too_long = False
 
     def feed(self, data: bytes) -> list[tuple[Message, int]]:
         """The messages that end in ``data``, with their request ids; raises GuestError for a bad body."""
@@ -120,17 +121,19 @@ class FrameParser:
 
     def _keep(self, piece: bytes) -> None:
         self._size += len(piece)
-        if self._size > _STUFFED_LIMIT:
+        if self._size > _STUFFED_LIMIT:  # counted here, not at the END: that may never come
+            self.dropped += 1
             self._pieces.clear()
-        elif piece:
+            self._size = 0
+            self._is_too_long = True
+        elif piece and not self._is_too_long:
             self._pieces.append(piece)
 
     def _take(self) -> bytes:
         stuffed = b"".join(self._pieces)
-        if self._size > _STUFFED_LIMIT:
-            self.dropped += 1
         self._pieces.clear()
         self._size = 0
+        self._is_too_long = False
         return stuffed
 
     def _open(self, stuffed: bytes) -> bytes | None:
