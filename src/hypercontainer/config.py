@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,7 +80,9 @@ class Settings:
 
     @classmethod
     def load(cls, path: Path) -> Settings:
-        import msgspec  # late: the CLI reads Paths from here and counts its milliseconds
+        import tomllib  # late: the CLI reads Paths from here and counts its milliseconds
+
+        import msgspec
 
         try:
             raw = tomllib.loads(path.read_text())

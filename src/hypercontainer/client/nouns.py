@@ -1,0 +1,210 @@
+"""The verbs of the API, grouped by noun."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, TYPE_CHECKING
+from urllib.parse import quote
+
+from hypercontainer.client.http import Record, encode, progress
+from hypercontainer.client.streams import Attached, LogFrame, log_frames
+from hypercontainer.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from hypercontainer.client import Client
+    from hypercontainer.model.pod import ExecSpec, PodSpec
+
+Records = list[Record]
+
+
+class _Noun:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+
+class System(_Noun):
+    def ping(self) -> str:
+        return self._client.request("GET", "/v1/ping").read().decode()
+
+    def version(self) -> Record:
+        """VersionView."""
+        return self._record("/v1/version")
+
+    def info(self) -> Record:
+        """InfoView."""
+        return self._record("/v1/info")
+
+    def doctor(self, *, measure: bool = False) -> Record:
+        """DoctorView; ``measure`` boots a machine with each driver that works."""
+        return self._record("/v1/doctor", measure=measure)
+
+    def _record(self, path: str, **query: object) -> Record:
+        record: Record = self._client.call("GET", path, query=query)
+        return record
+
+
+class Pods(_Noun):
+    def create(self, spec: PodSpec | Mapping[str, object]) -> Record:
+        """PodView.  ``spec`` may be a PodSpec or the same as a mapping; hyperd checks it."""
+        return self._pod("POST", "/v1/pods", body=encode(spec))
+
+    def list(self) -> Records:
+        """PodView of each."""
+        views: Records = self._client.call("GET", "/v1/pods")
+        return views
+
+    def get(self, name: str) -> Record:
+        """PodDetails."""
+        return self._pod("GET", _at("pods", name))
+
+    def start(self, name: str) -> Record:
+        """PodView."""
+        return self._pod("POST", _at("pods", name, "start"))
+
+    def stop(self, name: str, *, timeout_s: float = 10) -> Record:
+        """PodView."""
+        return self._pod("POST", _at("pods", name, "stop"), timeout_s=timeout_s)
+
+    def pause(self, name: str) -> Record:
+        """PodView."""
+        return self._pod("POST", _at("pods", name, "pause"))
+
+    def unpause(self, name: str) -> Record:
+        """PodView."""
+        return self._pod("POST", _at("pods", name, "unpause"))
+
+    def remove(self, name: str, *, force: bool = False) -> None:
+        self._client.call("DELETE", _at("pods", name), query={"force": force})
+
+    def kill(self, name: str, *, signal: int = 9) -> None:
+        self._client.call("POST", _at("pods", name, "kill"), query={"signal": signal})
+
+    def wait(self, name: str) -> int:
+        """The exit code of the pod's first container, when there is one."""
+        return int(self._client.call("GET", _at("pods", name, "wait"))["exit_code"])
+
+    def timeline(self, name: str) -> Record:
+        """TimelineView."""
+        return self._pod("GET", _at("pods", name, "timeline"))
+
+    def statistics(self, name: str) -> Record:
+        """StatisticsView."""
+        return self._pod("GET", _at("pods", name, "statistics"))
+
+    def _pod(self, method: str, path: str, *, body: bytes | None = None, **query: object) -> Record:
+        record: Record = self._client.call(method, path, query=query, body=body)
+        return record
+
+
+class Containers(_Noun):
+    def list(self) -> Records:
+        """ContainerView of each, the ended ones too."""
+        views: Records = self._client.call("GET", "/v1/containers")
+        return views
+
+    def get(self, name: str) -> Record:
+        """ContainerView; a pod's name is its first container."""
+        record: Record = self._client.call("GET", _at("containers", name))
+        return record
+
+    def kill(self, name: str, *, signal: int = 9) -> None:
+        self._client.call("POST", _at("containers", name, "kill"), query={"signal": signal})
+
+    def wait(self, name: str) -> int:
+        return int(self._client.call("GET", _at("containers", name, "wait"))["exit_code"])
+
+    def logs(
+        self,
+        name: str,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: float = 0,
+        until: float = 0,
+    ) -> Iterator[LogFrame]:
+        """What the container printed, in order; with ``follow`` until it ends."""
+        query = {"follow": follow, "tail": tail, "since": since, "until": until}
+        answer = self._client.request("GET", _at("containers", name, "logs"), query=query)
+        return log_frames(answer)
+
+    def attach(
+        self, name: str, *, start: bool = False, from_start: bool = False, timeline: bool = False
+    ) -> Attached:
+        query = {"start": start, "from_start": from_start, "timeline": timeline}
+        return self._client.upgrade(_at("containers", name, "attach"), query=query)
+
+    def create_exec(self, name: str, spec: ExecSpec | Mapping[str, object]) -> Record:
+        """ExecView."""
+        record: Record = self._client.call("POST", _at("containers", name, "execs"), body=encode(spec))
+        return record
+
+
+class Execs(_Noun):
+    def get(self, exec_id: str) -> Record:
+        """ExecView."""
+        record: Record = self._client.call("GET", _at("execs", exec_id))
+        return record
+
+    def start(self, exec_id: str) -> Attached:
+        return self._client.upgrade(_at("execs", exec_id, "start"))
+
+
+class Machines(_Noun):
+    def list(self) -> Records:
+        """MachineView of each."""
+        views: Records = self._client.call("GET", "/v1/machines")
+        return views
+
+
+class Images(_Noun):
+    def list(self) -> Records:
+        """ImageView of each."""
+        views: Records = self._client.call("GET", "/v1/images")
+        return views
+
+    def get(self, name: str) -> Record:
+        """The image with its configuration (model.image.Image)."""
+        record: Record = self._client.call("GET", _at("images", name))
+        return record
+
+    def remove(self, name: str, *, force: bool = False) -> Records:
+        """RemovedView for each thing that went."""
+        views: Records = self._client.call("DELETE", _at("images", name), query={"force": force})
+        return views
+
+    def tag(self, name: str, reference: str) -> None:
+        self._client.call("POST", "/v1/images/tag", query={"name": name, "reference": reference})
+
+    def pull(
+        self, reference: str, *, platform: str = "", username: str = "", password: str = ""
+    ) -> Iterator[Record]:
+        """images.Progress as it goes; raises what went wrong."""
+        headers = {"X-Registry-Auth": _credentials(username, password)} if username else None
+        query = {"reference": reference, "platform": platform or None}
+        return progress(self._client.request("POST", "/v1/images/pull", query=query, headers=headers))
+
+    def load(self, archive: IO[bytes]) -> Iterator[Record]:
+        """images.Progress as it goes."""
+        return self._client.upload("/v1/images/load", archive)
+
+    def import_(
+        self, archive: IO[bytes], *, reference: str = "", changes: Sequence[str] = ()
+    ) -> Iterator[Record]:
+        """images.Progress as it goes; ``changes`` are Dockerfile instructions."""
+        query = {"reference": reference or None, "change": list(changes)}
+        return self._client.upload("/v1/images/import", archive, query=query)
+
+
+def _at(noun: str, name: str, *verbs: str) -> str:
+    if not name:
+        raise InvalidRequest(f"an empty name is none of {noun}")
+    safe = "/:@" if noun == "images" else ""
+    return "/".join(["/v1", noun, quote(name, safe=safe), *verbs])
+
+
+def _credentials(username: str, password: str) -> str:
+    import base64
+
+    document = json.dumps({"username": username, "password": password})
+    return base64.urlsafe_b64encode(document.encode()).decode()

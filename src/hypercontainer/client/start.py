@@ -1,0 +1,85 @@
+"""Starting hyperd when nobody listens."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from hypercontainer.client.http import connect
+from hypercontainer.config import Paths
+from hypercontainer.errors import Unavailable
+
+if TYPE_CHECKING:
+    from subprocess import Popen
+
+RUNS_ALREADY = 75  # exit status of a hyperd that found another one (sysexits.h: EX_TEMPFAIL)
+START_TIMEOUT_S = 30.0
+_POLL_S = 0.005
+
+
+def ensure_daemon(paths: Paths, *, timeout_s: float = START_TIMEOUT_S) -> None:
+    """Start hyperd unless its socket takes connections; raises Unavailable with the end of its log.
+
+    Safe when two do it at once: hyperd's lock decides, and both wait for the one that won.
+    """
+    if is_listening(paths):
+        return
+    paths.state.mkdir(parents=True, exist_ok=True)
+    log_start = paths.daemon_log.stat().st_size if paths.daemon_log.exists() else 0
+    child = _spawn(paths)
+    deadline = time.monotonic() + timeout_s
+    while not _answers(paths, deadline):
+        status = child.poll()
+        if status not in (None, RUNS_ALREADY) or time.monotonic() > deadline:
+            what = "did not answer" if status is None else f"ended with status {status}"
+            raise Unavailable(
+                f"hyperd was started and {what}: {_log_end(paths, log_start)}",
+                hint=f"its log: {paths.daemon_log}",
+            )
+        time.sleep(_POLL_S)
+    child.returncode = 0  # it lives on, and is nobody's child to wait for: no ResourceWarning
+
+
+def is_listening(paths: Paths) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+        try:
+            connect(probe, os.fspath(paths.socket))
+        except OSError:
+            return False
+    return True
+
+
+def _spawn(paths: Paths) -> Popen[bytes]:
+    import subprocess
+    import sys
+
+    with paths.daemon_log.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "hypercontainer.daemon"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            start_new_session=True,
+        )
+
+
+def _answers(paths: Paths, deadline: float) -> bool:
+    """Whether hyperd has come up: it binds early, and takes connections when it is ready."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+        try:
+            connect(probe, os.fspath(paths.socket))
+            probe.settimeout(max(0.01, deadline - time.monotonic()))
+            probe.sendall(b"GET /v1/ping HTTP/1.1\r\nHost: hyperd\r\nConnection: close\r\n\r\n")
+            return probe.recv(12) == b"HTTP/1.1 200"
+        except OSError:
+            return False
+
+
+def _log_end(paths: Paths, start: int) -> str:
+    with paths.daemon_log.open("rb") as log:
+        log.seek(start)
+        lines = log.read().decode(errors="replace").strip().splitlines()
+    return " / ".join(line.strip() for line in lines[-3:]) or "it said nothing"

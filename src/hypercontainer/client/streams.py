@@ -1,0 +1,72 @@
+"""What an attached connection and a log carry: frames."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from hypercontainer.client.http import READ_SIZE, Answer
+from hypercontainer.model import frames
+
+
+class LogFrame(NamedTuple):
+    stream: int  # 1: stdout, 2: stderr
+    time_ns: int  # since the epoch
+    data: bytes
+
+
+class Attached:
+    """A connection that carries the frames of one process, both ways; kinds are `rest.StreamKind`."""
+
+    def __init__(self, connection: socket.socket, first: bytes) -> None:
+        self.connection = connection
+        self._decoder = frames.Decoder()
+        self._ready = self._decoder.feed(first)
+
+    def fileno(self) -> int:
+        """For select; see also `pending`."""
+        return self.connection.fileno()
+
+    @property
+    def pending(self) -> bool:
+        """Whether `receive` gives frames without waiting for the socket."""
+        return bool(self._ready)
+
+    def receive(self) -> list[tuple[int, bytes]] | None:
+        """The frames that came, maybe none, after one read of the socket; None at its end."""
+        if self._ready:
+            ready, self._ready = self._ready, []
+            return ready
+        try:
+            data = self.connection.recv(READ_SIZE)
+        except ConnectionResetError:
+            data = b""
+        return self._decoder.feed(data) if data else None
+
+    def frames(self) -> Iterator[tuple[int, bytes]]:
+        """All frames, until hyperd closes the connection."""
+        while (batch := self.receive()) is not None:
+            yield from batch
+
+    def send(self, kind: int, payload: bytes = b"") -> None:
+        """Write frames of ``kind``; blocks while hyperd does not read; BrokenPipeError: it is gone."""
+        for at in range(0, len(payload) or 1, frames.CHUNK):
+            self.connection.sendall(frames.encode(kind, payload[at : at + frames.CHUNK]))
+
+    def close(self) -> None:
+        """Detach; the process goes on."""
+        self.connection.close()
+
+    def __enter__(self) -> Attached:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def log_frames(answer: Answer) -> Iterator[LogFrame]:
+    decoder = frames.Decoder()
+    for chunk in answer.chunks():
+        for stream, payload in decoder.feed(chunk):
+            yield LogFrame(stream, int.from_bytes(payload[:8], "big"), payload[8:])

@@ -1,0 +1,47 @@
+"""Sending a large body while the answer is read: neither side may wait for the other."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import IO
+
+_READ_SIZE = 1 << 18
+
+
+class Upload:
+    """A thread that sends; an error of ``source`` cuts the connection and is raised at the end."""
+
+    def __init__(self, connection: socket.socket, head: bytes, source: IO[bytes]) -> None:
+        self.connection = connection
+        self._head = head
+        self._source = source
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._send, daemon=True)  # it may be stuck in source
+
+    def __enter__(self) -> Upload:
+        self._thread.start()
+        return self
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        self.connection.close()
+        if self._failure is not None:
+            raise self._failure from error
+
+    def _send(self) -> None:
+        try:
+            self.connection.sendall(self._head)
+            while data := self._read():
+                self.connection.sendall(b"%x\r\n%b\r\n" % (len(data), data))
+            if self._failure is None:
+                self.connection.sendall(b"0\r\n\r\n")
+        except OSError:
+            pass  # refused, or no longer wanted: the answer says why
+
+    def _read(self) -> bytes:
+        try:
+            return self._source.read(_READ_SIZE)
+        except Exception as error:  # of a file that is not ours; raised where it can be seen
+            self._failure = error
+            self.connection.shutdown(socket.SHUT_WR)
+            return b""
