@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+
+from tools.make_image import busybox_layer, write_archive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,21 +137,11 @@ def _descriptor(data: bytes, media_type: str) -> dict[str, object]:
 
 def busybox_archive(path: Path, *, tag: str = "busybox:latest") -> Path:
     """Write an image of the host's static busybox, with a link for each applet."""
-    config = {"Cmd": ["sh"], "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]}
-    return docker_archive(path, layers=[busybox_layer()], config=config, tags=[tag])
+    with path.open("wb") as output:
+        write_archive(output, cached_busybox_layer(), command=["sh"], tag=tag)
+    return path
 
 
 @cache
-def busybox_layer() -> bytes:
-    binary = Path("/bin/busybox")
-    applets = subprocess.run([binary, "--list"], check=True, capture_output=True, text=True).stdout.split()
-    root_user = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
-    return layer(
-        *(directory(name) for name in ("bin", "dev", "etc", "home", "proc", "run", "sys", "usr", "var")),
-        directory("root", 0o700),
-        directory("tmp", 0o1777),
-        Member(name="etc/passwd", content=root_user),
-        Member(name="etc/group", content=b"root:x:0:\nnogroup:x:65534:\n"),
-        Member(name="bin/busybox", content=binary.read_bytes(), mode=0o755),
-        *(symlink(f"bin/{applet}", "busybox") for applet in applets if applet != "busybox"),
-    )
+def cached_busybox_layer() -> bytes:
+    return busybox_layer()
