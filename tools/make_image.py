@@ -16,6 +16,7 @@ import io
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def debian_command(packages: Sequence[str], layer: Path) -> list[str]:
         wanted.append("ca-certificates")
     options = ["mmdebstrap", "--variant=minbase", "--format=tar"]
     options += [f"--include={','.join(wanted)}"] if wanted else []
-    options += [f"--aptopt={line}" for line in apt_proxies()]
+    options += [f"--aptopt={line}" for line in apt_options()]
     options += [f"--dpkgopt=path-exclude={path}" for path in EXCLUDED]
     options += [f"--dpkgopt=path-include={path}" for path in INCLUDED]
     # Nothing starts a service by itself in a container (policy-rc.d(8): 101 is "forbidden").
@@ -146,9 +147,11 @@ def _is_source(line: str) -> bool:
     return line.startswith(("deb ", "deb\t", "URIs:"))
 
 
-def apt_proxies() -> list[str]:
+def apt_options() -> list[str]:
+    """How this host reaches its mirror, and how old it lets it be: the image's apt must do the same."""
     dump = subprocess.run(["apt-config", "dump"], check=True, capture_output=True, text=True).stdout
-    return [line for line in dump.splitlines() if line.startswith("Acquire::http") and "Proxy" in line]
+    wanted = re.compile(r'Acquire::(https?::.*Proxy|Check-Valid-Until|Check-Date) ".+";')
+    return [line for line in dump.splitlines() if wanted.match(line)]
 
 
 def write_archive(
