@@ -31,8 +31,8 @@ def machine_config(hypervisor: Hypervisor) -> MachineConfig:
         id="probe",
         vcpus=1,
         memory_mib=MEMORY_MIB,
-        kernel=boot.kernel(hypervisor.capabilities.kernel),
-        initramfs=boot.initramfs(),
+        kernel=boot.find_kernel(hypervisor.capabilities.kernel).path,
+        initramfs=boot.make_initramfs(),
     )
 
 
