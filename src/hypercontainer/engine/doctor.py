@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from hypercontainer.engine.choice import Drivers
-from hypercontainer.engine.pod import Host
+from hypercontainer.engine.host import Host
 from hypercontainer.errors import HyperError
 from hypercontainer.guest import boot
 from hypercontainer.hypervisors import base

@@ -16,8 +16,10 @@ from typing import TypeVar
 from hypercontainer.config import Paths, Settings
 from hypercontainer.engine import doctor, memory, plan, views
 from hypercontainer.engine.choice import Drivers
+from hypercontainer.engine.container import Container, Exec
+from hypercontainer.engine.host import Host
 from hypercontainer.engine.output import LogRecord, tail_position
-from hypercontainer.engine.pod import Container, Exec, Host, Pod
+from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.process import ProcessAttachment, exit_code
 from hypercontainer.engine.records import ContainerRecord, PodRecord, Records
 from hypercontainer.engine.streams import Attachment

@@ -10,25 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import msgspec
 
-from hypercontainer.config import Paths, Settings
 from hypercontainer.engine import plan
-from hypercontainer.engine.choice import Drivers
+from hypercontainer.engine.container import Container, Exec
+from hypercontainer.engine.host import Host
 from hypercontainer.engine.output import OutputLog, stored_offsets
 from hypercontainer.engine.process import ProcessRun, lost_record
-from hypercontainer.engine.records import ContainerRecord, ExecRecord, PodRecord, ProcessRecord, Records
-from hypercontainer.engine.tasks import Tasks
+from hypercontainer.engine.records import ContainerRecord, ExecRecord, PodRecord, ProcessRecord
+from hypercontainer.engine.running import Running, before_end, deadline, exec_failure
 from hypercontainer.engine.timeline import StartTimeline
 from hypercontainer.errors import (
     CommandNotExecutable,
@@ -36,81 +33,23 @@ from hypercontainer.errors import (
     Conflict,
     GuestError,
     HyperError,
-    HypervisorError,
     InvalidState,
     Unavailable,
 )
 from hypercontainer.files import remove_tree
 from hypercontainer.guest import boot
 from hypercontainer.guest.agent import Agent
-from hypercontainer.guest.protocol import (
-    GetTimeline,
-    Message,
-    ShutDown,
-    StartProcess,
-    Stream,
-    Timeline,
-)
+from hypercontainer.guest.protocol import GetTimeline, Message, ShutDown, StartProcess, Stream, Timeline
 from hypercontainer.hypervisors.base import Hypervisor, Machine
-from hypercontainer.images.store import Images
 from hypercontainer.model.machine import MachineConfig, Nic
-from hypercontainer.model.network import Lease
 from hypercontainer.model.pod import ExecSpec
 from hypercontainer.model.rest import ContainerState, PodState
-from hypercontainer.network.base import Networks
-from hypercontainer.storage.disks import PodDisks
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 _BOOT_TIMEOUT_S = 60.0
 _SHUT_DOWN_TIMEOUT_S = 10.0
 _KILLED_TIMEOUT_S = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
-    """What the pods of one daemon share."""
-
-    paths: Paths
-    settings: Settings
-    records: Records
-    images: Images
-    disks: PodDisks
-    networks: Networks
-    drivers: Drivers
-    tasks: Tasks
-    leases: dict[str, Lease]  # of pods that hold one now, by pod id
-    leasing: asyncio.Lock  # no two choices of an address at once
-
-
-@dataclass(slots=True, kw_only=True)
-class Running:
-    """What a running pod owns."""
-
-    hypervisor: Hypervisor
-    machine: Machine
-    agent: Agent
-    tasks: Tasks = field(default_factory=Tasks)
-
-
-class Container:
-    """A container of a pod, with its log and its newest run."""
-
-    def __init__(self, record: ContainerRecord, log: OutputLog) -> None:
-        self.record = record
-        self.log = log
-        self.run: ProcessRun | None = None
-
-
-class Exec:
-    """A process that was added to a running container."""
-
-    def __init__(self, record: ExecRecord, log_path: Path) -> None:
-        self.record = record
-        self.log_path = log_path
-        self.run: ProcessRun | None = None
 
 
 class Pod:
@@ -309,16 +248,16 @@ class Pod:
     async def _run_on(self, driver: Hypervisor, machine: Machine) -> None:
         """Take a launched machine to a running pod; also where a new daemon finds it half-way."""
         try:
-            agent = await _first(self._connect(machine), machine)
+            agent = await before_end(self._connect(machine), machine)
         except BaseException:
             await machine.kill()
             raise
         self.running = running = Running(hypervisor=driver, machine=machine, agent=agent)
         running.tasks.start(self._watch(running), name=f"watch {self.id[:12]}")
-        await _first(self._conduct(running), machine)
+        await before_end(self._conduct(running), machine)
 
     async def _connect(self, machine: Machine) -> Agent:
-        async with _deadline(_BOOT_TIMEOUT_S, "the guest did not answer"):
+        async with deadline(_BOOT_TIMEOUT_S, "the guest did not answer"):
             channel = await machine.connect()
             agent = await Agent.connect(channel, resume=self._stored())
         self.timeline.meet(agent.welcome)
@@ -378,7 +317,7 @@ class Pod:
         try:
             await running.agent.start_process(message)
         except GuestError as error:
-            raise _exec_failure(error, message) from error
+            raise exec_failure(error, message) from error
 
     async def _merge_timeline(self, running: Running) -> None:
         timeline = await running.agent.request(GetTimeline())
@@ -648,40 +587,3 @@ class Pod:
     def _save_exec(self, exec_: Exec, process: ProcessRecord) -> None:
         exec_.record = msgspec.structs.replace(exec_.record, process=process)
         self.host.records.save_exec(exec_.record)
-
-
-async def _first(work: Coroutine[Any, Any, T], machine: Machine) -> T:
-    """The result of ``work``, unless the machine ends first: then HypervisorError with its last words."""
-    task = asyncio.create_task(work)
-    end = asyncio.create_task(machine.wait())
-    try:
-        await asyncio.wait({task, end}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            last = machine.console()[-600:] or "it said nothing"
-            raise HypervisorError(f"the machine ended while it started: {last}", hint="see hyper doctor")
-        return task.result()
-    finally:
-        for each in (task, end):
-            each.cancel()
-        await asyncio.gather(task, end, return_exceptions=True)
-
-
-@contextlib.asynccontextmanager
-async def _deadline(seconds: float, failure: str) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise HypervisorError(
-            f"{failure} within {seconds:.0f} s", hint="the machine's console log is below the run directory"
-        ) from error
-
-
-def _exec_failure(error: GuestError, message: StartProcess) -> HyperError:
-    """Why a process could not be started, with the exit status that shells and Docker give."""
-    command = message.argv[0]
-    if error.errno == errno.ENOENT:
-        return CommandNotFound(f"cannot run {command!r}: no such file or directory in the container")
-    if error.errno in {errno.EACCES, errno.ENOEXEC, errno.EISDIR, errno.ENOTDIR, errno.ELOOP}:
-        return CommandNotExecutable(f"cannot run {command!r}: {os.strerror(error.errno).lower()}")
-    return error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hypercontainer.engine.pod import Container, Exec, Pod
+from hypercontainer.engine.container import Container, Exec
+from hypercontainer.engine.pod import Pod
 from hypercontainer.model.machine import Capabilities
 from hypercontainer.model.rest import (
     ContainerState,

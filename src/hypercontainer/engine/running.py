@@ -1,0 +1,72 @@
+"""What a running pod owns, and how its machine is reached: launch to Welcome, or why not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from hypercontainer.engine.tasks import Tasks
+from hypercontainer.errors import (
+    CommandNotExecutable,
+    CommandNotFound,
+    GuestError,
+    HyperError,
+    HypervisorError,
+)
+from hypercontainer.guest.agent import Agent
+from hypercontainer.guest.protocol import StartProcess
+from hypercontainer.hypervisors.base import Hypervisor, Machine
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, kw_only=True)
+class Running:
+    """What a running pod owns."""
+
+    hypervisor: Hypervisor
+    machine: Machine
+    agent: Agent
+    tasks: Tasks = field(default_factory=Tasks)
+
+
+async def before_end(work: Coroutine[Any, Any, T], machine: Machine) -> T:
+    """The result of ``work``, unless the machine ends first: then HypervisorError with its last words."""
+    task = asyncio.create_task(work)
+    end = asyncio.create_task(machine.wait())
+    try:
+        await asyncio.wait({task, end}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            last = machine.console()[-600:] or "it said nothing"
+            raise HypervisorError(f"the machine ended while it started: {last}", hint="see hyper doctor")
+        return task.result()
+    finally:
+        for each in (task, end):
+            each.cancel()
+        await asyncio.gather(task, end, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def deadline(seconds: float, failure: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise HypervisorError(
+            f"{failure} within {seconds:.0f} s", hint="the machine's console log is below the run directory"
+        ) from error
+
+
+def exec_failure(error: GuestError, message: StartProcess) -> HyperError:
+    """Why a process could not be started, with the exit status that shells and Docker give."""
+    command = message.argv[0]
+    if error.errno == errno.ENOENT:
+        return CommandNotFound(f"cannot run {command!r}: no such file or directory in the container")
+    if error.errno in {errno.EACCES, errno.ENOEXEC, errno.EISDIR, errno.ENOTDIR, errno.ELOOP}:
+        return CommandNotExecutable(f"cannot run {command!r}: {os.strerror(error.errno).lower()}")
+    return error
