@@ -10,8 +10,8 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Iterable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from typing import Any, TypeVar
 
 from hypercontainer.config import Paths, Settings
 from hypercontainer.engine import doctor, memory, plan, views
@@ -97,6 +97,7 @@ class Engine:
             if pod.running is not None:
                 await pod.running.tasks.close()
                 await pod.running.agent.close()
+            pod.close()
         await self.host.networks.close()
         self.images.close()
         self.host.records.close()
@@ -116,13 +117,14 @@ class Engine:
             for i, (c, image) in enumerate(zip(spec.containers, images, strict=True))
         ]
         self.host.records.add_pod(record, containers)
-        return await self._allocate(record, containers)
+        return await self._see_through(self._allocate(record, containers))
 
     async def _allocate(self, record: PodRecord, containers: list[ContainerRecord]) -> PodView:
+        pod = Pod(self.host, record, containers)
         try:
-            pod = Pod(self.host, record, containers)
             await pod.create()
         except BaseException:
+            pod.close()
             remove_tree(self.host.paths.pods / record.id)
             self.host.records.remove_pod(record.id)
             raise
@@ -149,26 +151,26 @@ class Engine:
 
     async def start_pod(self, name: str) -> PodView:
         pod = self._find_pod(name)
-        await pod.start()
+        await self._see_through(pod.start())
         return self._pod_view(pod)
 
     async def stop_pod(self, name: str, *, timeout_s: float = 10) -> PodView:
         pod = self._find_pod(name)
         view = self._pod_view(pod)
-        await pod.stop(timeout_s=timeout_s)
+        await self._see_through(pod.stop(timeout_s=timeout_s))
         return self._pod_view(pod) if pod.record.target != "removed" else view
 
     async def remove_pod(self, name: str, *, force: bool = False) -> None:
-        await self._find_pod(name).remove(force=force)
+        await self._see_through(self._find_pod(name).remove(force=force))
 
     async def pause_pod(self, name: str) -> PodView:
         pod = self._find_pod(name)
-        await pod.pause()
+        await self._see_through(pod.pause())
         return self._pod_view(pod)
 
     async def unpause_pod(self, name: str) -> PodView:
         pod = self._find_pod(name)
-        await pod.unpause()
+        await self._see_through(pod.unpause())
         return self._pod_view(pod)
 
     async def signal_pod(self, name: str, number: int) -> None:
@@ -215,13 +217,13 @@ class Engine:
         follower = found.log.follow(start=position, throttle=True)
         try:
             if start:
-                await pod.start()
+                await self._see_through(pod.start())
             if found.run is None:
                 raise InvalidState(f"container {found.record.name} did not start")
         except BaseException:
             follower.close()
             raise
-        return ProcessAttachment(found.run, follower)
+        return ProcessAttachment(found.run, follower, pod.timeline)
 
     async def logs(
         self,
@@ -268,8 +270,7 @@ class Engine:
         pod, exec_ = self._find_exec(exec_id)
         if exec_.run is not None:
             raise InvalidState(f"exec {exec_id[:12]} has been started already")
-        run = await pod.start_exec(exec_)
-        return ProcessAttachment(run, run.log.follow(throttle=True))
+        return await self._see_through(pod.start_exec(exec_))
 
     def exec(self, exec_id: str) -> ExecView:
         return views.exec_view(self._find_exec(exec_id)[1])
@@ -305,6 +306,10 @@ class Engine:
 
     async def doctor(self, *, measure: bool) -> DoctorView:
         return await doctor.examine(self.host, measure=measure)
+
+    async def _see_through(self, work: Coroutine[Any, Any, T]) -> T:
+        """Finish ``work`` even when the client that asked for it goes away."""
+        return await asyncio.shield(self.host.tasks.start(work, name=work.__name__))
 
     # --- Names ---
 

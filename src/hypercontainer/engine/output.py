@@ -81,7 +81,9 @@ class OutputLog:
 
     def close(self) -> None:
         self.finish()
-        os.close(self._file)
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
     def follow(self, *, start: int = 0, throttle: bool = False) -> Follower:
         """A reader from position ``start`` on; with ``throttle``, the process waits for it."""

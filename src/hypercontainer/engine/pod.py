@@ -23,7 +23,7 @@ from hypercontainer.engine import plan
 from hypercontainer.engine.container import Container, Exec
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.output import OutputLog, stored_offsets
-from hypercontainer.engine.process import ProcessRun, lost_record
+from hypercontainer.engine.process import ProcessAttachment, ProcessRun, lost_record
 from hypercontainer.engine.records import ContainerRecord, ExecRecord, PodRecord, ProcessRecord
 from hypercontainer.engine.running import Running, before_end, deadline, exec_failure
 from hypercontainer.engine.timeline import StartTimeline
@@ -39,7 +39,15 @@ from hypercontainer.errors import (
 from hypercontainer.files import remove_tree
 from hypercontainer.guest import boot
 from hypercontainer.guest.agent import Agent
-from hypercontainer.guest.protocol import GetTimeline, Message, ShutDown, StartProcess, Stream, Timeline
+from hypercontainer.guest.protocol import (
+    ForgetProcess,
+    GetTimeline,
+    Message,
+    ShutDown,
+    StartProcess,
+    Stream,
+    Timeline,
+)
 from hypercontainer.hypervisors.base import Hypervisor, Machine
 from hypercontainer.model.machine import MachineConfig, Nic
 from hypercontainer.model.pod import ExecSpec
@@ -50,6 +58,7 @@ logger = logging.getLogger(__name__)
 _BOOT_TIMEOUT_S = 60.0
 _SHUT_DOWN_TIMEOUT_S = 10.0
 _KILLED_TIMEOUT_S = 5.0
+_KEPT_EXECS = 64
 
 
 class Pod:
@@ -173,7 +182,7 @@ class Pod:
             with contextlib.suppress(GuestError):  # it has just ended by itself
                 await container.run.signal(number)
 
-    async def start_exec(self, exec_: Exec) -> ProcessRun:
+    async def start_exec(self, exec_: Exec) -> ProcessAttachment:
         """Start the process of an exec; raises CommandNotFound or CommandNotExecutable."""
         running = self.running_or_refuse("exec")
         if self.record.paused:
@@ -182,10 +191,15 @@ class Pod:
         message = plan.start_exec(
             exec_.record.spec, container.record, self.record, process=self._next_process()
         )
-        self._save_exec(exec_, msgspec.structs.replace(exec_.record.process, number=message.process))
-        await self._start_process(running, message)
+        self._save_exec(exec_, ProcessRecord(number=message.process))
+        try:
+            await self._start_process(running, message)
+        except HyperError as error:
+            self._save_exec(exec_, ProcessRecord(exit_code=error.exit_status, error=error.message))
+            raise
         self._save_exec(exec_, msgspec.structs.replace(exec_.record.process, started=time.time()))
-        return self._follow_exec(running, exec_)
+        run = self._follow_exec(running, exec_)
+        return ProcessAttachment(run, run.log.follow(throttle=True), self.timeline)
 
     def container(self, container_id: str) -> Container:
         return next(c for c in self.containers if c.record.id == container_id)
@@ -303,12 +317,17 @@ class Pod:
             message = plan.start_container(container.record, self.record, process=self._next_process())
             self._save_process(container, ContainerState.CREATED, ProcessRecord(number=message.process))
             await self._start_process(running, message)
-        if container.record.state is ContainerState.EXITED:
+        if container.record.state is ContainerState.EXITED:  # hyperd died between the record and this
+            await running.agent.request(ForgetProcess(record.number))
             return None
         started = msgspec.structs.replace(container.record.process, started=record.started or time.time())
         self._save_process(container, ContainerState.RUNNING, started)
         container.run = ProcessRun(
-            started, agent=running.agent, log=container.log, terminal=container.record.spec.terminal
+            started,
+            agent=running.agent,
+            log=container.log,
+            terminal=container.record.spec.terminal,
+            timeline=self.timeline,
         )
         running.tasks.start(self._see_through(container, container.run), name=f"run {container.record.name}")
         return None
@@ -424,9 +443,17 @@ class Pod:
         self.running_or_refuse("exec")
         if container.run is None or not container.run.is_running:
             raise InvalidState(f"container {container.record.name} is not running")
+        self._drop_old_execs()
         record = ExecRecord(id=plan.new_id(), container=container.record.id, spec=spec)
         self.host.records.add_exec(record)
         return self.restore_exec(record)
+
+    def _drop_old_execs(self) -> None:
+        """Keep the newest of those that have ended, for who asks for their status."""
+        ended = [key for key, each in self.execs.items() if each.record.process.exit_code is not None]
+        for key in ended[:-_KEPT_EXECS]:
+            del self.execs[key]
+            self.host.records.remove_exec(key)
 
     def restore_exec(self, record: ExecRecord) -> Exec:
         exec_ = self.execs[record.id] = Exec(record, self._log_path(f"exec-{record.id}"))
@@ -453,6 +480,7 @@ class Pod:
             record = lost_record(run.record, error.message)
         self._save_exec(exec_, record)
         run.finish(record)
+        run.log.close()
         exec_.log_path.unlink(missing_ok=True)  # who is attached holds it open
         with contextlib.suppress(HyperError):
             await run.guest.forget()
@@ -461,6 +489,7 @@ class Pod:
         for exec_ in self.execs.values():
             if exec_.run is not None and exec_.run.is_running:
                 exec_.run.finish(lost_record(exec_.record.process, "its pod has ended"))
+                exec_.run.log.close()
             exec_.log_path.unlink(missing_ok=True)
         self.execs.clear()
         for container in self.containers:
@@ -516,13 +545,18 @@ class Pod:
             self._save(paused=False)
 
     async def _remove_if_asked(self) -> None:
-        if self.record.target != "removed" or self.running is not None:
-            return
+        async with self.lock:
+            if self.is_gone or self.record.target != "removed" or self.running is not None:
+                return
+            self.close()
+            await asyncio.to_thread(remove_tree, self.directory)
+            self.host.records.remove_pod(self.id)
+            self.is_gone = True
+
+    def close(self) -> None:
+        """Close the files that this object holds open."""
         for container in self.containers:
             container.log.close()
-        await asyncio.to_thread(remove_tree, self.directory)
-        self.host.records.remove_pod(self.id)
-        self.is_gone = True
 
     # --- After a restart of the daemon ---
 

@@ -12,9 +12,11 @@ import msgspec
 from hypercontainer.engine.output import Follower, OutputLog
 from hypercontainer.engine.records import ProcessRecord
 from hypercontainer.engine.streams import Attachment
+from hypercontainer.engine.timeline import StartTimeline
 from hypercontainer.errors import HypervisorError, InvalidState, Unavailable
 from hypercontainer.guest.agent import Agent, Process
 from hypercontainer.guest.protocol import Exited, Output, ResizeTerminal, SignalProcess, Stream
+from hypercontainer.model.rest import TimelineView
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +26,21 @@ _FULL_DISK_PAUSE_S = 1.0
 class ProcessRun:
     """A process that runs, or did; whoever holds this may wait for its end."""
 
-    def __init__(self, record: ProcessRecord, *, agent: Agent, log: OutputLog, terminal: bool) -> None:
+    def __init__(
+        self,
+        record: ProcessRecord,
+        *,
+        agent: Agent,
+        log: OutputLog,
+        terminal: bool,
+        timeline: StartTimeline | None = None,
+    ) -> None:
         self.record = record
         self.log = log
         self.terminal = terminal
         self.agent = agent
         self.guest: Process = agent.process(record.number)
+        self._timeline = timeline
         self._ended = asyncio.Event()
 
     @property
@@ -39,6 +50,8 @@ class ProcessRun:
     async def pump(self) -> ProcessRecord:
         """Store all the output, and return the record of the end; Unavailable when the guest is lost."""
         while (output := await self.guest.read()) is not None:
+            if output.offset == 0 and self._timeline is not None:
+                self._timeline.mark(f"first byte of {Stream(output.stream).name.lower()}")
             await self._store(output)
             self.guest.stored(Stream(output.stream), self.log.offsets[Stream(output.stream)])
             await self.log.room()
@@ -82,9 +95,10 @@ def lost_record(record: ProcessRecord, reason: str) -> ProcessRecord:
 class ProcessAttachment(Attachment):
     """A client of a ProcessRun, reading its log from a position taken before it started."""
 
-    def __init__(self, run: ProcessRun, follower: Follower) -> None:
+    def __init__(self, run: ProcessRun, follower: Follower, timeline: StartTimeline) -> None:
         self._run = run
         self._follower = follower
+        self._timeline = timeline
         self.terminal = run.terminal
 
     async def output(self) -> AsyncIterator[tuple[Stream, bytes]]:
@@ -108,6 +122,9 @@ class ProcessAttachment(Attachment):
 
     async def exit_code(self) -> int:
         return exit_code(await self._run.wait())
+
+    def timeline(self) -> TimelineView:
+        return self._timeline.view()
 
     def close(self) -> None:
         self._follower.close()

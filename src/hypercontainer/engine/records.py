@@ -131,6 +131,9 @@ class Records:
     def save_exec(self, exec_: ExecRecord) -> None:
         self._execute("UPDATE execs SET body = ? WHERE id = ?", msgspec.msgpack.encode(exec_), exec_.id)
 
+    def remove_exec(self, exec_: str) -> None:
+        self._execute("DELETE FROM execs WHERE id = ?", exec_)
+
     def remove_execs(self, container: str) -> None:
         self._execute("DELETE FROM execs WHERE container = ?", container)
 

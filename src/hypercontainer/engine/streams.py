@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 
 from hypercontainer.guest.protocol import Stream
+from hypercontainer.model.rest import TimelineView
 
 
 class Attachment(ABC):
@@ -33,6 +34,10 @@ class Attachment(ABC):
     @abstractmethod
     async def exit_code(self) -> int:
         """Waits for the end.  Raises HyperError when the process could not be started or was lost."""
+
+    @abstractmethod
+    def timeline(self) -> TimelineView:
+        """How the pod's start went."""
 
     @abstractmethod
     def close(self) -> None:

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
+from hypercontainer.errors import HyperError
+
 logger = logging.getLogger(__name__)
 
 
@@ -36,5 +38,9 @@ class Tasks:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, HyperError):  # whoever waits for the task gets it, and nobody else needs it
+            logger.info("%s: %s", task.get_name(), error.message)
+        else:
             logger.error("task %s failed", task.get_name(), exc_info=error)
