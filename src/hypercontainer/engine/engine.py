@@ -309,7 +309,7 @@ class Engine:
 
     async def _see_through(self, work: Coroutine[Any, Any, T]) -> T:
         """Finish ``work`` even when the client that asked for it goes away."""
-        return await asyncio.shield(self.host.tasks.start(work, name=work.__name__))
+        return await asyncio.shield(self.host.tasks.start(work, name=getattr(work, "__qualname__", "verb")))
 
     # --- Names ---
 
