@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Hashable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from hypercontainer.errors import ImageNotFound, InvalidRequest, Unavailable
@@ -52,7 +52,7 @@ class Library:
         with disk_errors("open the image store", root):
             self.blobs = Blobs(root)
         self.index = Index(root / "images.db")
-        self._locks = Locks()
+        self.locks = Locks()
 
     def close(self) -> None:
         self.index.close()
@@ -68,13 +68,30 @@ class Library:
     ) -> Image:
         """Add an image, or only its ``names`` when it is here already."""
         identity = digest_of(document)
-        async with self._locks.hold(identity):
+        async with self.locks.hold(identity):
             with disk_errors("store the image", self.blobs.root):
-                made = None if self._is_whole(identity) else await self._make(plains, workspace)
+                made = None if self.is_whole(identity) else await self._make(plains, workspace)
                 self._commit(identity, document, layers, plains, names, made)
         return self.index.image(identity)
 
-    def _is_whole(self, identity: Digest) -> bool:
+    def name(self, identity: Digest, names: Sequence[Reference]) -> Image:
+        """Give an image that is here more names."""
+        with self.index.change():
+            for name in names:
+                self.index.name(identity, name)
+        return self.index.image(identity)
+
+    @contextmanager
+    def using(self, digests: Sequence[Digest]) -> Iterator[None]:
+        """Keep these blobs while the block lasts; those that then no image has are removed."""
+        try:
+            with self.blobs.holding(digests):
+                yield
+        finally:
+            self.sweep(digests)
+
+    def is_whole(self, identity: Digest) -> bool:
+        """Whether the image is here, and its disk too."""
         return self.index.has(identity) and self._has_disk(self.index.image(identity))
 
     async def _make(self, plains: Sequence[PlainLayer], workspace: Path) -> Path:
@@ -116,7 +133,7 @@ class Library:
 
     async def disk(self, image: Image) -> Path:
         """The image's disk, made again from its layers when it is gone or cut short."""
-        async with self._locks.hold(image.id):
+        async with self.locks.hold(image.id):
             if not self.index.has(image.id):
                 raise ImageNotFound(f"image {image.id} was removed")
             current = self.index.image(image.id)
@@ -190,7 +207,7 @@ class Library:
 
     async def remove(self, identity: Digest) -> None:
         """Remove an image with all its names, its disk, and the layers that no other image has."""
-        async with self._locks.hold(identity):
+        async with self.locks.hold(identity):
             if not self.index.has(identity):
                 return
             blobs = self.index.blobs(identity)

@@ -63,11 +63,11 @@ class Images:
         """
         from hypercontainer.images.pulling import Pull  # late: httpx takes 130 ms to import
 
-        wanted, target = Reference.parse(reference), Platform.parse(platform)
+        wanted = Reference.parse(reference)
 
         async def work(report: Report) -> None:
             pull = Pull(self._library, self._settings, self._certificates, report)
-            await pull.run(wanted, target, credentials)
+            await pull.run(wanted, platform, credentials)
 
         async for progress in relay(work):
             yield progress
@@ -160,7 +160,7 @@ class Images:
                 archives.read, path, workspace, platform=Platform.of_host(), existing=self._existing
             )
         for item in found:
-            with self._library.blobs.holding(layer.digest for layer in item.layers):
+            with self._library.using([layer.digest for layer in item.layers]):
                 image = await self._add(item, workspace, report)
             for tag in item.tags:
                 status = f"Loaded image: {tag.familiar}"
@@ -194,7 +194,7 @@ class Images:
         layer = Layer(path=path, digest=digest, diff_id=None)
         plain = await self._library.plain(layer, workspace, is_fresh=True)
         document = _imported(config, plain.diff_id)
-        with self._library.blobs.holding([digest]):
+        with self._library.using([digest]):
             image = await self._library.add(
                 document, [layer], [plain], names=[name] if name else [], workspace=workspace
             )

@@ -1,0 +1,99 @@
+"""A real registry (Debian's docker-registry) on a free port, with TLS and a password, filled by skopeo."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+USER, PASSWORD = "someone", "a secret: with, odd=signs"
+
+_CONFIG = """
+version: 0.1
+log: {{level: error, accesslog: {{disabled: true}}}}
+storage: {{filesystem: {{rootdirectory: {root}/data}}, delete: {{enabled: true}}}}
+http:
+  addr: 127.0.0.1:{port}
+  tls: {{certificate: {root}/server.crt, key: {root}/server.key}}
+auth: {{htpasswd: {{realm: test, path: {root}/htpasswd}}}}
+"""
+
+
+@dataclass(frozen=True)
+class RegistryServer:
+    host: str  # with its port
+    certificate: Path  # which signed itself
+
+    def push(self, archive: Path, name: str, *options: str, transport: str = "docker-archive") -> None:
+        """Push the image of ``archive`` as ``name`` (repository:tag) with skopeo."""
+        command = ["skopeo", "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"]
+        command += [f"--dest-creds={USER}:{PASSWORD}", *options]
+        command += [f"{transport}:{archive}", f"docker://{self.host}/{name}"]
+        subprocess.run(command, check=True, capture_output=True)
+
+
+@contextmanager
+def running_registry(root: Path) -> Iterator[RegistryServer]:
+    for program, package in (
+        ("docker-registry", ""),
+        ("skopeo", ""),
+        ("htpasswd", "apache2-utils"),
+        ("openssl", ""),
+    ):
+        if not shutil.which(program):
+            pytest.skip(f"{program} is not installed (Debian: {package or program})")
+    port = free_port()
+    _write_secrets(root)
+    (root / "config.yml").write_text(_CONFIG.format(root=root, port=port))
+    with (root / "log").open("wb") as log:
+        server = subprocess.Popen(["docker-registry", "serve", root / "config.yml"], stdout=log, stderr=log)
+    try:
+        _wait_for(port, server, root / "log")
+        yield RegistryServer(f"127.0.0.1:{port}", root / "server.crt")
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _write_secrets(root: Path) -> None:
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+    ]
+    command += ["-keyout", "server.key", "-out", "server.crt", "-days", "2", "-subj", "/CN=test"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    hashed = subprocess.run(["htpasswd", "-nbB", USER, PASSWORD], check=True, capture_output=True).stdout
+    (root / "htpasswd").write_bytes(hashed)
+
+
+def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail(f"docker-registry does not come up: {log.read_text()[-500:]}")
