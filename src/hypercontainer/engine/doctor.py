@@ -12,10 +12,11 @@ from hypercontainer.engine.choice import Drivers
 from hypercontainer.engine.host import Host
 from hypercontainer.errors import HyperError
 from hypercontainer.guest import boot
-from hypercontainer.hypervisors import base
+from hypercontainer.hypervisors._probe import boot_time, machine_config
 from hypercontainer.hypervisors.base import Hypervisor
 from hypercontainer.model.pod import ContainerSpec, PodSpec
 from hypercontainer.model.rest import Check, DoctorView, DriverReport, InfoView, VersionView
+from hypercontainer.network.probe import probe
 
 API_VERSION = "v1"
 _PROGRAMS = (
@@ -37,7 +38,7 @@ async def info(host: Host, *, pods: int, running: int, containers: int) -> InfoV
         hypervisor=chosen.name if chosen else "",
         isolation=str(chosen.capabilities.isolation) if chosen else "",
         kernel=_kernel(host, chosen),
-        network=host.networks.description,
+        network=_network(host),
         host_kernel=platform.release(),
         operating_system=_operating_system(),
         cpus=os.cpu_count() or 1,
@@ -60,7 +61,11 @@ async def examine(host: Host, *, measure: bool) -> DoctorView:
     chosen = await _automatic(host)
     reports = [await _report(host, driver, chosen, measure=measure) for driver in host.drivers.automatic]
     checks = [*_program_checks(), _space_check(host.paths.state), _space_check(Path("/dev/shm"))]  # noqa: S108
-    return DoctorView(drivers=tuple(reports), checks=(*checks, *await host.networks.checks()))
+    network = [
+        Check(subject=each.name, ok=each.is_good, found=each.detail or "works", hint=each.hint)
+        for each in await probe(host.settings)
+    ]
+    return DoctorView(drivers=tuple(reports), checks=(*checks, *network))
 
 
 async def _automatic(host: Host) -> Hypervisor | None:
@@ -90,9 +95,15 @@ async def _report(
 
 async def _boot(drivers: Drivers, driver: Hypervisor, cache: Path) -> tuple[float | None, str | None]:
     try:
-        return await base.boot_time(driver, cache=cache) * 1e3, None
+        return await boot_time(driver, machine_config(driver), cache=cache) * 1e3, None
     except HyperError as error:
         return None, error.message
+
+
+def _network(host: Host) -> str:
+    if os.geteuid() == 0:
+        return f"bridge {host.settings.bridge}, {host.settings.subnet}"
+    return "passt, one for each pod"
 
 
 def _kernel(host: Host, driver: Hypervisor | None) -> str:

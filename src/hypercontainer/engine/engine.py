@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from typing import Any, TypeVar
@@ -51,9 +50,7 @@ from hypercontainer.model.rest import (
     TimelineView,
     VersionView,
 )
-from hypercontainer.network.base import Networks
-from hypercontainer.network.bridge import BridgeNetworks
-from hypercontainer.network.user import UserNetworks
+from hypercontainer.network.probe import open_networks
 from hypercontainer.storage.disks import PodDisks
 
 logger = logging.getLogger(__name__)
@@ -80,7 +77,7 @@ class Engine:
             records=Records(paths.database),
             images=Images(paths.images, settings=settings),
             disks=PodDisks(cache=paths.cache),
-            networks=_networks(paths, settings),
+            networks=open_networks(settings, paths),
             drivers=Drivers(cache=paths.cache),
             tasks=Tasks(),
             leases={},
@@ -400,13 +397,6 @@ class Engine:
             for stray in directory.iterdir():
                 if stray.name not in known:
                     remove_tree(stray)
-
-
-def _networks(paths: Paths, settings: Settings) -> Networks:
-    """Root has bridges; others have what a plain process can do."""
-    if os.geteuid() == 0:
-        return BridgeNetworks(settings, paths)
-    return UserNetworks(settings, paths)
 
 
 def _by_name(name: str, candidates: Iterable[tuple[str, str, T]]) -> T | None:
