@@ -20,7 +20,9 @@ _PUBLISH = re.compile(
     r"(?P<container>[^:/]+)"
     r"(?:/(?P<protocol>[^:/]*))?"
 )
-_PUBLISH_FORM = "the form is [ADDRESS:][HOST_PORT:]PORT[/tcp|/udp], where ports may be ranges such as 8000-8009"
+_PUBLISH_FORM = (
+    "the form is [ADDRESS:][HOST_PORT:]PORT[/tcp|/udp], where ports may be ranges such as 8000-8009"
+)
 
 
 class PortMapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -105,5 +107,7 @@ def _address(address: str, text: str) -> str:
     try:
         parsed = ipaddress.ip_address(bare)
     except ValueError as error:
-        raise InvalidRequest(f"invalid port {text!r}: {bare!r} is no IP address", hint=_PUBLISH_FORM) from error
+        raise InvalidRequest(
+            f"invalid port {text!r}: {bare!r} is no IP address", hint=_PUBLISH_FORM
+        ) from error
     return "" if parsed.is_unspecified and parsed.version == 4 else str(parsed)

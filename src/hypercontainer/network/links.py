@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import socket
 from collections.abc import Sequence
 from ipaddress import IPv4Interface, IPv4Network
-from pathlib import Path
 
 import msgspec
 
@@ -96,7 +96,11 @@ async def remove(names: Sequence[str]) -> None:
 
 
 def exists(name: str) -> bool:
-    return Path("/sys/class/net", name).exists()
+    try:
+        socket.if_nametoindex(name)  # not /sys: that shows the network of whoever mounted it
+    except OSError:
+        return False
+    return True
 
 
 def quoted(text: str) -> str:

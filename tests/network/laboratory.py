@@ -1,0 +1,138 @@
+"""A network of our own to test in: this process moves to a new network namespace, beside an "outside".
+
+    pod namespace ── tap ═ pump ═ tap ── bridge ── [this process] ── veth ── outside namespace
+                                                   198.51.100.2             198.51.100.1, 203.0.113.53
+
+Nothing of the host's own network is seen or touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hypercontainer.model.machine import Nic
+from hypercontainer.model.network import Lease
+from hypercontainer.network.bridge import BridgeNetworks
+
+CLONE_NEWNET = 0x40000000
+HERE = Path(__file__).parent
+OUTSIDE = "203.0.113.53"
+UPLINK = "198.51.100.2"
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def command(text: str, *, inside: str = "") -> str:
+    """Run a command here, or in another namespace, and return what it printed."""
+    prefix = ["ip", "netns", "exec", inside] if inside else []
+    return subprocess.run([*prefix, *text.split()], check=True, capture_output=True, text=True).stdout
+
+
+def ip(text: str, *, inside: str = "") -> str:
+    return command(f"ip {text}", inside=inside)
+
+
+@contextlib.contextmanager
+def own_namespace() -> Iterator[None]:
+    """This thread in a network namespace of its own while the block lasts."""
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _libc.unshare(CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "unshare")
+        yield
+    finally:
+        if _libc.setns(before, CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
+        os.close(before)
+
+
+@dataclass
+class Laboratory:
+    """Namespaces and processes that end with the test."""
+
+    namespaces: list[str] = field(default_factory=list)
+    processes: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def namespace(self, name: str) -> str:
+        full = f"hypertest-{os.getpid()}-{len(self.namespaces)}-{name}"
+        ip(f"netns add {full}")
+        self.namespaces.append(full)
+        ip("link set lo up", inside=full)
+        return full
+
+    def outside(self, *, mtu: int = 1500) -> str:
+        """A neighbour on the uplink, which is our default route, with an address far away."""
+        name = self.namespace("outside")
+        ip(f"link add uplink mtu {mtu} type veth peer name eth0 mtu {mtu} netns {name}")
+        ip("link set lo up")
+        ip(f"address add {UPLINK}/24 dev uplink")
+        ip("link set uplink up")
+        ip("route add default via 198.51.100.1")
+        ip("address add 198.51.100.1/24 dev eth0", inside=name)
+        ip(f"address add {OUTSIDE}/32 dev lo", inside=name)
+        ip("link set eth0 up", inside=name)
+        return name
+
+    def pod(self, lease: Lease, nic: Nic) -> str:
+        """A stand-in for a machine: a namespace whose eth0 is at the other end of ``nic``."""
+        name = self.namespace("pod")
+        self._start([sys.executable, str(HERE / "pump.py"), nic.kind, nic.backend, name, lease.mac])
+        ip(f"address add {lease.address} dev eth0", inside=name)
+        ip(f"link set eth0 mtu {lease.mtu} up", inside=name)
+        ip(f"route add default via {lease.gateway}", inside=name)
+        return name
+
+    def serve(self, protocol: str, port: int, *, inside: str = "", address: str = "0.0.0.0") -> None:
+        """A server that answers whoever asks with the address that it sees."""
+        command = [sys.executable, str(HERE / "peer.py"), "serve", protocol, address, str(port)]
+        self._start([*(["ip", "netns", "exec", inside] if inside else []), *command])
+
+    def ask(self, protocol: str, address: str, port: int, *, inside: str = "") -> str:
+        """The answer of such a server, empty when there is none."""
+        command = [sys.executable, str(HERE / "peer.py"), "ask", protocol, address, str(port)]
+        prefix = ["ip", "netns", "exec", inside] if inside else []
+        return subprocess.run([*prefix, *command], capture_output=True, text=True, timeout=10).stdout
+
+    def _start(self, command: list[str]) -> None:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.processes.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+        for name in self.namespaces:
+            ip(f"netns delete {name}")
+
+
+def census() -> set[str]:
+    """All that a network could leave behind in this namespace: links, addresses, routes and rules."""
+    commands = (
+        "ip -o -br link",
+        "ip -o -br address",
+        "ip route",
+        "nft list ruleset",
+        "iptables-save",
+    )
+    lines = [line for text in commands for line in command(text).splitlines()]
+    return {line for line in lines if line.strip() and not line.startswith(("#", ":"))}
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def kill(networks: BridgeNetworks) -> None:
+    """As kill -9 of the daemon: the kernel closes its sockets, and all else stays."""
+    networks._ports.close()
