@@ -1,0 +1,115 @@
+"""Routes of containers and of further processes in them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Meta
+
+from hypercontainer.api.messages import Stream, Upgrade
+from hypercontainer.api.pods import Signal
+from hypercontainer.api.routing import Routes
+from hypercontainer.api.streaming import FRAMES, attached, in_batches
+from hypercontainer.errors import (
+    Conflict,
+    ContainerNotFound,
+    ExecNotFound,
+    GuestError,
+    HypervisorError,
+    InvalidState,
+    Unavailable,
+)
+from hypercontainer.model import frames
+from hypercontainer.model.pod import ExecSpec
+from hypercontainer.model.rest import ContainerView, ExecView, WaitView
+
+if TYPE_CHECKING:
+    from hypercontainer.engine.engine import Engine
+    from hypercontainer.engine.output import LogRecord
+
+routes = Routes()
+
+Lines = Annotated[int, Meta(ge=0)]
+Time = Annotated[float, Meta(ge=0)]
+
+
+@routes.get("/v1/containers")
+def list_containers(engine: Engine) -> list[ContainerView]:
+    """All containers, the ended ones too."""
+    return engine.containers()
+
+
+@routes.get("/v1/containers/{container}", errors=(ContainerNotFound,))
+def inspect_container(engine: Engine, container: str) -> ContainerView:
+    """A container by name or id; a pod's name is its first container."""
+    return engine.container(container)
+
+
+@routes.post("/v1/containers/{container}/kill", errors=(ContainerNotFound, InvalidState, GuestError))
+async def kill_container(engine: Engine, container: str, *, signal: Signal = 9) -> None:
+    """Send a signal to the container's process."""
+    await engine.signal_container(container, signal)
+
+
+@routes.get("/v1/containers/{container}/wait", errors=(ContainerNotFound,))
+async def wait_for_container(engine: Engine, container: str) -> WaitView:
+    """Held open until the container has ended."""
+    return WaitView(exit_code=await engine.wait_container(container))
+
+
+@routes.get("/v1/containers/{container}/logs", errors=(ContainerNotFound,), media_type=FRAMES)
+def logs(
+    engine: Engine,
+    container: str,
+    *,
+    follow: bool = False,
+    tail: Lines | None = None,
+    since: Time = 0,
+    until: Time = 0,
+) -> Stream:
+    """What the container printed: frames of u64 nanoseconds since the epoch (big-endian) and data."""
+    found = engine.container(container)  # refuses before the stream begins
+    records = engine.logs(found.id, follow=follow, tail=tail, since=since, until=until)
+    return Stream(chunks=in_batches(_framed(records)), content_type=FRAMES)
+
+
+async def _framed(records: AsyncIterator[LogRecord]) -> AsyncIterator[bytes]:
+    async for record in records:
+        yield frames.encode(int(record.stream), record.time_ns.to_bytes(8, "big") + record.data)
+
+
+@routes.post(
+    "/v1/containers/{container}/attach",
+    errors=(ContainerNotFound, InvalidState, Conflict, Unavailable, GuestError, HypervisorError),
+    upgrade=True,
+)
+async def attach(
+    engine: Engine,
+    container: str,
+    *,
+    start: bool = False,
+    from_start: bool = False,
+    timeline: bool = False,
+) -> Upgrade:
+    """Take the connection over for the container's streams; start starts its pod first."""
+    attachment = await engine.attach(container, start=start, from_start=from_start)
+    return attached(attachment, timeline=timeline)
+
+
+@routes.post("/v1/containers/{container}/execs", status=201, errors=(ContainerNotFound, InvalidState))
+async def create_exec(engine: Engine, container: str, body: ExecSpec) -> ExecView:
+    """Define a further process in a running container."""
+    return await engine.create_exec(container, body)
+
+
+@routes.post("/v1/execs/{exec_id}/start", errors=(ExecNotFound, InvalidState, GuestError), upgrade=True)
+async def start_exec(engine: Engine, exec_id: str) -> Upgrade:
+    """Start the process and take the connection over for its streams."""
+    return attached(await engine.start_exec(exec_id))
+
+
+@routes.get("/v1/execs/{exec_id}", errors=(ExecNotFound,))
+def inspect_exec(engine: Engine, exec_id: str) -> ExecView:
+    """The state of a further process."""
+    return engine.exec(exec_id)
