@@ -109,15 +109,19 @@ class Faulty:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            request = await _read_request(reader)
+            if (first := await reader.readexactly(1)) == b"\x16":  # a TLS hello: nothing for us
+                return
+            request = await _read_request(first, reader)
             self.requests.append(request)
             self.busy += 1
             self.most_busy = max(self.busy, self.most_busy)
-            await _write_answer(writer, await self._answer(request))
+            try:
+                await _write_answer(writer, await self._answer(request))
+            finally:
+                self.busy -= 1
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
-            self.busy -= 1
             writer.close()
 
     async def _answer(self, request: Request) -> Answer:
@@ -161,8 +165,8 @@ async def faulty(upstream: str, *faults: Fault) -> AsyncIterator[Faulty]:
         yield proxy
 
 
-async def _read_request(reader: asyncio.StreamReader) -> Request:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+async def _read_request(first: bytes, reader: asyncio.StreamReader) -> Request:
+    head = (first + await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     pairs = (line.partition(":") for line in head[1:] if line)
     return Request(head[0].split()[1], {name.lower(): value.strip() for name, _, value in pairs})
 

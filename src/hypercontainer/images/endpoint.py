@@ -1,8 +1,9 @@
-"""Where a registry is reached: its hosts, schemes, mirrors, and whose certificates are trusted."""
+"""Where a registry is reached, and how: hosts, schemes, mirrors, trusted certificates, patience."""
 
 from __future__ import annotations
 
 import ipaddress
+import random
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,22 @@ class Endpoint:
     @property
     def is_local(self) -> bool:
         return is_loopback(urlsplit(self.bases[0]).hostname or "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """How patient a client is; seconds."""
+
+    attempts: int = 5
+    first_s: float = 0.5
+    longest_s: float = 8.0
+    longest_asked_s: float = 60.0  # the most that a Retry-After is waited for
+
+    def pause_s(self, number: int, asked_s: float | None) -> float:
+        if asked_s is not None:
+            return min(asked_s, self.longest_asked_s)
+        pause_s: float = min(self.first_s * 2.0 ** (number - 1), self.longest_s)
+        return pause_s * random.uniform(0.75, 1.25)  # noqa: S311  (so that many clients don't come at once)
 
 
 def endpoints(registry: str, settings: Settings) -> list[Endpoint]:

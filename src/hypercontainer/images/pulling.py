@@ -15,11 +15,11 @@ import msgspec
 from hypercontainer.config import Settings
 from hypercontainer.errors import HyperError, ImageNotFound, InvalidRequest, RegistryError, Unsupported
 from hypercontainer.images.archive import checked_diff_ids
-from hypercontainer.images.endpoint import Endpoint, endpoints
+from hypercontainer.images.endpoint import Endpoint, Retry, endpoints
 from hypercontainer.images.layers import Layer, PlainLayer
 from hypercontainer.images.library import Library
 from hypercontainer.images.progress import Progress, Report
-from hypercontainer.images.registry import Registry, Retry
+from hypercontainer.images.registry import Registry
 from hypercontainer.images.work import disk_errors
 from hypercontainer.model.image import (
     INDEX_TYPES,

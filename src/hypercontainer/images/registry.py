@@ -10,12 +10,10 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import logging
-import random
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +32,7 @@ from hypercontainer.errors import (
 )
 from hypercontainer.images.auth import Authorizer
 from hypercontainer.images.download import Download
-from hypercontainer.images.endpoint import Endpoint, trust
+from hypercontainer.images.endpoint import Endpoint, Retry, trust
 from hypercontainer.model.image import (
     INDEX_TYPES,
     MANIFEST_TYPES,
@@ -55,22 +53,6 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retry:
-    """How patient a client is; seconds."""
-
-    attempts: int = 5
-    first_s: float = 0.5
-    longest_s: float = 8.0
-    longest_asked_s: float = 60.0  # the most that a Retry-After is waited for
-
-    def pause_s(self, number: int, asked_s: float | None) -> float:
-        if asked_s is not None:
-            return min(asked_s, self.longest_asked_s)
-        pause_s: float = min(self.first_s * 2.0 ** (number - 1), self.longest_s)
-        return pause_s * random.uniform(0.75, 1.25)  # noqa: S311  (so that many clients don't come at once)
 
 
 class Transient(Exception):

@@ -12,6 +12,7 @@ import datetime
 import os
 from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -38,17 +39,28 @@ from hypercontainer.model.image import (
     short,
 )
 
+if TYPE_CHECKING:
+    from hypercontainer.images.endpoint import Retry
+
 __all__ = ["Credentials", "Image", "Images", "Progress", "Removed"]
 
 _BATCH = 1 << 20
 
 
 class Images:
-    def __init__(self, root: Path, *, settings: Settings, certificates: Path | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        settings: Settings,
+        certificates: Path | None = None,
+        retry: Retry | None = None,
+    ) -> None:
         """``root``: where all files are; ``certificates``: has ``HOST/ca.crt`` of registries."""
         self._library = Library(root)
         self._settings = settings
         self._certificates = certificates
+        self._retry = retry
 
     def close(self) -> None:
         self._library.close()
@@ -66,7 +78,7 @@ class Images:
         wanted = Reference.parse(reference)
 
         async def work(report: Report) -> None:
-            pull = Pull(self._library, self._settings, self._certificates, report)
+            pull = Pull(self._library, self._settings, self._certificates, report, retry=self._retry)
             await pull.run(wanted, platform, credentials)
 
         async for progress in relay(work):

@@ -102,6 +102,8 @@ class _Reader:
             else:
                 yield self._entry(header, extension)
                 extension = _Extension()
+        if extension.name or extension.link or extension.pax:
+            raise Fault("the archive ends between an extension record and its entry")
 
     def _header(self) -> tuple[bytes, ...] | None:
         block = self.archive[self.at : self.at + BLOCK]

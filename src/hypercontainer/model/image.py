@@ -168,7 +168,7 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True):
         if not text:
             return cls.of_host()
         parts = text.lower().split("/")
-        if len(parts) > 3 or not all(re.fullmatch(r"[a-z0-9_.-]+", part) for part in parts):
+        if len(parts) > 3 or not all(re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", part) for part in parts):
             raise InvalidRequest(f"invalid platform {text[:80]!r}", hint="for example linux/arm64")
         if len(parts) == 1:
             parts = ["linux", *parts]
