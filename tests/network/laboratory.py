@@ -101,6 +101,12 @@ class Laboratory:
         prefix = ["ip", "netns", "exec", inside] if inside else []
         return subprocess.run([*prefix, *command], capture_output=True, text=True, timeout=10).stdout
 
+    def connects(self, address: str, port: int, *, inside: str) -> bool:
+        """Whether a TCP connection can be made from there."""
+        script = f"import socket; socket.create_connection(({address!r}, {port}), timeout=5)"
+        prefix = ["ip", "netns", "exec", inside, sys.executable, "-c"]
+        return subprocess.run([*prefix, script], capture_output=True).returncode == 0
+
     def _start(self, command: list[str]) -> None:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.processes.append(process)
