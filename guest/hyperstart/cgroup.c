@@ -1,0 +1,168 @@
+/* See cgroup.h. */
+#include "cgroup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fd.h"
+#include "guest.h"
+#include "mount.h"
+#include "path.h"
+
+#define CPU_PERIOD_US 100000
+
+static const char *const controllers[] = { "+memory", "+cpu", "+pids" };
+
+int cgroup_open(void)
+{
+	if (mount_plain("cgroup2", CGROUP_DIRECTORY, NULL, MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC))
+		return -1;
+	int root = open(CGROUP_DIRECTORY, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+	if (root < 0)
+		return -1;
+	/* a group with controllers for its children may hold no processes itself, unless it is the root */
+	if (mkdirat(root, "hyperstart", 0755) && errno != EEXIST) {
+		close(root);
+		return -1;
+	}
+	write_text(root, "hyperstart/cgroup.procs", "0");
+	for (size_t i = 0; i < LENGTH(controllers); i++)
+		write_text(root, "cgroup.subtree_control", controllers[i]);
+	return root;
+}
+
+static int limit(int cgroup, const char *file, const char *value)
+{
+	int result = write_text(cgroup, file, value);
+
+	return result == -ENOENT ? failed_with(EOPNOTSUPP, "limit", file) : result;
+}
+
+static int limit_number(int cgroup, const char *file, uint64_t value)
+{
+	char text[24];
+
+	if (!value)
+		return 0;
+	snprintf(text, sizeof(text), "%" PRIu64, value);
+	return limit(cgroup, file, text);
+}
+
+static int limit_cpu(int cgroup, uint32_t millis)
+{
+	char text[40];
+
+	if (!millis)
+		return 0;
+	snprintf(text, sizeof(text), "%" PRIu64 " %d", (uint64_t)millis * CPU_PERIOD_US / 1000, CPU_PERIOD_US);
+	return limit(cgroup, "cpu.max", text);
+}
+
+static int set_limits(int cgroup, const struct cgroup_limits *limits)
+{
+	int result = limit_number(cgroup, "memory.max", limits->memory_bytes);
+
+	if (!result)
+		result = limit_cpu(cgroup, limits->cpu_millis);
+	if (!result)
+		result = limit_number(cgroup, "pids.max", limits->pids);
+	return result;
+}
+
+int cgroup_make(const char *name, const struct cgroup_limits *limits)
+{
+	if (guest.cgroup < 0)
+		return limits->memory_bytes || limits->cpu_millis || limits->pids
+			       ? failed_with(EOPNOTSUPP, "limit", name)
+			       : 0;
+	if (mkdirat(guest.cgroup, name, 0755) && errno != EEXIST)
+		return failed("make cgroup", name);
+	cleanup_fd int cgroup = openat(guest.cgroup, name, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+	int result = cgroup < 0 ? failed("open cgroup", name) : set_limits(cgroup, limits);
+	if (result) {
+		cgroup_remove(name);
+		return result;
+	}
+	return steal_fd(&cgroup);
+}
+
+void cgroup_remove(const char *name)
+{
+	if (guest.cgroup >= 0)
+		unlinkat(guest.cgroup, name, AT_REMOVEDIR);
+}
+
+int cgroup_kill(int cgroup)
+{
+	return write_text(cgroup, "cgroup.kill", "1");
+}
+
+int cgroup_signal(int cgroup, int number)
+{
+	cleanup_fd int fd = openat(cgroup, "cgroup.procs", O_RDONLY | O_CLOEXEC);
+	FILE *list = fd < 0 ? NULL : fdopen(fd, "r");
+	char line[24];
+	int count = 0;
+
+	if (!list)
+		return failed("open", "cgroup.procs");
+	fd = -1; /* the list's */
+	while (fgets(line, sizeof(line), list)) {
+		int pid = atoi(line);
+		count += pid > 1 && !kill(pid, number);
+	}
+	fclose(list);
+	return count ? 0 : failed_with(ESRCH, "kill", "container");
+}
+
+/* The number behind `key` in a file of "key number" lines. */
+static uint64_t read_key(int cgroup, const char *file, const char *key)
+{
+	cleanup_fd int fd = openat(cgroup, file, O_RDONLY | O_CLOEXEC);
+	char text[1024];
+	ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+	if (length <= 0)
+		return 0;
+	text[length] = '\0';
+	char *rest = text;
+	for (char *line; (line = strsep(&rest, "\n"));) {
+		char *name = strsep(&line, " ");
+		if (line && !strcmp(name, key))
+			return strtoull(line, NULL, 10);
+	}
+	return 0;
+}
+
+static uint64_t read_number(int cgroup, const char *file)
+{
+	char line[32];
+
+	return read_line_at(cgroup, file, line, sizeof(line)) ? 0 : strtoull(line, NULL, 10);
+}
+
+bool cgroup_is_empty(int cgroup)
+{
+	return read_key(cgroup, "cgroup.events", "populated") == 0;
+}
+
+uint64_t cgroup_oom_kills(int cgroup)
+{
+	return read_key(cgroup, "memory.events", "oom_kill");
+}
+
+void cgroup_usage(int cgroup, struct cgroup_usage *usage)
+{
+	*usage = (struct cgroup_usage){
+		.memory_bytes = read_number(cgroup, "memory.current"),
+		.cpu_ns = read_key(cgroup, "cpu.stat", "usage_usec") * 1000,
+		.pids = (uint32_t)read_number(cgroup, "pids.current"),
+	};
+}

@@ -1,0 +1,155 @@
+/*
+ * See channel.h.
+ *
+ * A device stays open for the machine's life.  While no host is connected, reading it gives 0 and
+ * polling it says "hung up" for as long as that lasts; so the watch is edge-triggered, and after a 0
+ * we wait for the next edge, which comes when a host connects (virtio_console wakes its pollers on
+ * each change of the port's state, and so does hyper_channel).
+ */
+#include "channel.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fd.h"
+#include "guest.h"
+#include "path.h"
+
+#define EDGES (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
+#define DEVICE_WAIT_MS 5000 /* for the port to appear: the driver learns of it after boot */
+
+static void channel_ready(struct watch *watch, uint32_t events)
+{
+	struct channel *channel = container_of(watch, struct channel, watch);
+
+	if (events & (EPOLLIN | EPOLLHUP | EPOLLRDHUP | EPOLLERR))
+		channel->readable = true;
+	if (events & EPOLLOUT)
+		channel->writable = true;
+}
+
+static int channel_open(int fd)
+{
+	struct channel *channel = &guest.channel;
+
+	channel->watch = (struct watch){ .fd = fd, .ready = channel_ready };
+	channel->readable = channel->writable = true;
+	return watch_set(&channel->watch, EDGES);
+}
+
+/* --- A device --- */
+
+static int open_virtio_port(void)
+{
+	DIR *ports = opendir("/sys/class/virtio-ports");
+	struct dirent *entry;
+	int fd = -1;
+
+	while (ports && fd < 0 && (entry = readdir(ports))) {
+		char path[300], name[64];
+		snprintf(path, sizeof(path), "/sys/class/virtio-ports/%s/name", entry->d_name);
+		if (read_line(path, name, sizeof(name)) < 0 || strcmp(name, "hyper.channel"))
+			continue;
+		snprintf(path, sizeof(path), "/dev/%s", entry->d_name);
+		fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	}
+	if (ports)
+		closedir(ports);
+	return fd;
+}
+
+static int open_device(void)
+{
+	int fd = open("/dev/hyper-channel", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+
+	return fd < 0 ? open_virtio_port() : fd;
+}
+
+int channel_find(void)
+{
+	const struct timespec pause = { .tv_nsec = 1000000 };
+	uint64_t give_up = now_ns() + DEVICE_WAIT_MS * UINT64_C(1000000);
+	int fd;
+
+	while ((fd = open_device()) < 0) {
+		if (now_ns() > give_up)
+			return failed_with(ENODEV, "find", "hyper.channel");
+		nanosleep(&pause, NULL);
+	}
+	guest.channel.listener.fd = -1;
+	return channel_open(fd);
+}
+
+/* --- A socket --- */
+
+static void take_connection(struct watch *listener, uint32_t events)
+{
+	int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	(void)events;
+	if (fd < 0)
+		return;
+	watch_set(listener, 0); /* one at a time; others wait in the backlog, as with a VMM */
+	if (channel_open(fd))
+		watch_close(&guest.channel.watch);
+}
+
+int channel_listen(int listener)
+{
+	struct channel *channel = &guest.channel;
+
+	if (fcntl(listener, F_SETFD, FD_CLOEXEC) || fcntl(listener, F_SETFL, O_NONBLOCK))
+		return failed("fcntl", "channel");
+	channel->watch.fd = -1;
+	channel->listener = (struct watch){ .fd = listener, .ready = take_connection };
+	return watch_set(&channel->listener, EPOLLIN);
+}
+
+/* --- Both --- */
+
+static void channel_ended(struct channel *channel)
+{
+	channel->readable = false;
+	session_disconnected();
+	if (channel->listener.fd < 0)
+		return;
+	watch_close(&channel->watch);
+	watch_set(&channel->listener, EPOLLIN);
+}
+
+size_t channel_read(uint8_t *data, size_t size)
+{
+	struct channel *channel = &guest.channel;
+	ssize_t count;
+
+	if (channel->watch.fd < 0 || !channel->readable)
+		return 0;
+	count = read(channel->watch.fd, data, size);
+	if (count > 0)
+		return (size_t)count;
+	if (count < 0 && errno == EAGAIN)
+		channel->readable = false;
+	else if (count == 0 || errno != EINTR)
+		channel_ended(channel);
+	return 0;
+}
+
+size_t channel_write(const uint8_t *data, size_t size)
+{
+	struct channel *channel = &guest.channel;
+	ssize_t count;
+
+	if (channel->watch.fd < 0 || !channel->writable)
+		return 0;
+	count = write(channel->watch.fd, data, size);
+	if (count > 0)
+		return (size_t)count;
+	channel->writable = false; /* until the next edge; a broken connection is found by reading */
+	return 0;
+}

@@ -1,0 +1,38 @@
+/* A container: a root of its own in a mount namespace of its own, and a cgroup. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "job.h"
+#include "loop.h"
+#include "protocol.gen.h"
+
+#define CONTAINER_NAME 128
+#define CONTAINER_PATH 256
+
+struct container {
+	struct container *next;
+	char name[CONTAINER_NAME + 1];
+	bool is_ready; /* its mounts are made */
+	int mount_namespace;
+	int terminals; /* its devpts: terminals are opened there, and named as its processes see them */
+	int cgroup; /* -1: there are no cgroups */
+	uint8_t slots[2]; /* of the image and of the writable directory */
+	char writable[CONTAINER_PATH]; /* the writable directory, below its slot */
+	uint32_t request; /* who waits for the job */
+	struct job job; /* building or erasing */
+	struct timer removal;
+	unsigned int tries;
+	bool erases;
+};
+
+struct container *container_find(const char *name);
+int container_create(const struct msg_create_container *message, uint32_t request);
+int container_remove(const struct msg_remove_container *message, uint32_t request);
+/* SIGKILL to all in it. */
+void container_kill(struct container *container);
+int container_signal(struct container *container, int number);
+/* With nothing running any more. */
+void containers_remove_all(void);
+bool containers_job_ended(pid_t pid);

@@ -1,0 +1,19 @@
+/* Slots of the machine: which block device a slot is, and its mount. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SLOTS 64
+#define DISKS_DIRECTORY "/run/hyper/disks"
+
+/*
+ * Mount the disk of `slot` below DISKS_DIRECTORY, once; squashfs, erofs and ext4 are told apart by
+ * their superblocks.  Called by a helper process: journals take their time.
+ */
+int disk_mount(uint8_t slot);
+int disk_unmount(uint8_t slot); /* one that is not mounted is no failure */
+void disks_make_read_only(void); /* for those that would not unmount: clean, as far as it goes */
+void disk_path(uint8_t slot, char path[32]);
+/* Nodes of every slot's device in the directory `dev`: containers have access to all disks. */
+int disk_make_nodes(int dev);

@@ -1,0 +1,28 @@
+/* File descriptors that close themselves at the end of their block. */
+#pragma once
+
+#include <errno.h>
+#include <unistd.h>
+
+static inline void close_fd(int *fd)
+{
+	int saved = errno;
+
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+	errno = saved;
+}
+
+static inline int steal_fd(int *fd)
+{
+	int stolen = *fd;
+
+	*fd = -1;
+	return stolen;
+}
+
+#define cleanup_fd __attribute__((cleanup(close_fd)))
+
+#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+#define container_of(pointer, type, member) ((type *)(void *)((char *)(pointer) - offsetof(type, member)))

@@ -1,0 +1,218 @@
+/*
+ * hyperstart: PID 1 of a machine.
+ *
+ * Until the channel is up a failure is printed and the machine powers off.  After that nothing may
+ * end this process: a request that fails is answered, and the next one is taken.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cgroup.h"
+#include "fd.h"
+#include "guest.h"
+#include "path.h"
+
+#define OPEN_FILES 524288
+
+struct guest guest = {
+	.null = -1,
+	.cgroup = -1,
+	.channel = { .watch = { .fd = -1 }, .listener = { .fd = -1 } },
+	.pod = { .pid_namespace = -1, .net_namespace = -1, .init_pidfd = -1, .net = -1, .job = { .watch = { .fd = -1 } } },
+};
+
+extern char **environ;
+
+/* --- Boot --- */
+
+/* Over argv, and on into the environment that follows it: what ps(1) shows of us and of the pod's init. */
+static void take_name(char **argv)
+{
+	static const char name[] = "hyperstart";
+	char *end = argv[0] + strlen(argv[0]) + 1;
+
+	for (char **at = argv; *at; at++)
+		end = *at == end ? end + strlen(end) + 1 : end;
+	for (char **at = environ; *at; at++)
+		end = *at == end ? end + strlen(end) + 1 : end;
+	if ((size_t)(end - argv[0]) >= sizeof(name)) {
+		memset(argv[0], 0, (size_t)(end - argv[0]));
+		memcpy(argv[0], name, sizeof(name));
+	}
+	environ = NULL;
+	prctl(PR_SET_NAME, name);
+}
+
+static int mount_one(const char *fstype, const char *target, unsigned long flags, const char *options)
+{
+	if (mkdir(target, 0755) && errno != EEXIST)
+		return failed("mkdir", target);
+	return mount(fstype, target, fstype, flags, options) && errno != EBUSY ? failed("mount", target) : 0;
+}
+
+/*
+ * Away from the initial root file system, which pivot_root(2) cannot leave, and which would otherwise
+ * lie beneath each container's root.
+ */
+static int leave_initial_root(void)
+{
+	int result = mount_one("tmpfs", "/root", 0, "mode=755,size=1m");
+
+	if (result)
+		return result;
+	if (chdir("/root") || mount(".", "/", NULL, MS_MOVE, NULL) || chroot(".") || chdir("/"))
+		return failed("move to", "/root");
+	return 0;
+}
+
+static int open_console(void)
+{
+	int fd;
+
+	while ((fd = open("/dev/console", O_RDWR | O_NOCTTY)) >= 0 && fd <= STDERR_FILENO)
+		;
+	return fd < 0 ? failed("open", "/dev/console") : close(fd);
+}
+
+static int mount_machine(void)
+{
+	const unsigned long safe = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+	int result = leave_initial_root();
+
+	if (!result)
+		result = mount_one("devtmpfs", "/dev", MS_NOSUID | MS_NOEXEC, NULL);
+	if (!result)
+		result = open_console();
+	if (!result)
+		result = mount_one("proc", "/proc", safe, NULL);
+	if (!result)
+		result = mount_one("sysfs", "/sys", safe, NULL);
+	if (!result)
+		result = mount_one("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "mode=620,ptmxmode=666,gid=5");
+	return result ? result : mount_one("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=755");
+}
+
+/* The tests' driver made the namespaces; what is below / is the host's. */
+static int mount_namespace(void)
+{
+	char map[64];
+
+	if (chdir("/") || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		return failed("mount private", "/");
+	guest.is_mapped = !read_line("/proc/self/uid_map", map, sizeof(map)) && !strstr(map, "4294967295");
+	int result = mount_one("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=755");
+	return result ? result : mount_one("proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+}
+
+static int make_run_directory(void)
+{
+	static const char *const names[] = { "/run/hyper", CGROUP_DIRECTORY };
+
+	for (size_t i = 0; i < LENGTH(names); i++)
+		if (mkdir(names[i], 0700) && errno != EEXIST)
+			return failed("mkdir", names[i]);
+	guest.null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	guest.own_pid_namespace = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
+	guest.own_net_namespace = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	if (guest.null < 0 || guest.own_pid_namespace < 0 || guest.own_net_namespace < 0)
+		return failed("open", "/dev/null or namespaces");
+	return 0;
+}
+
+/* Containers may read nothing of us, and the kernel is to kill anything before us. */
+static void protect_self(void)
+{
+	const struct rlimit files = { OPEN_FILES, OPEN_FILES };
+
+	setrlimit(RLIMIT_NOFILE, &files);
+	if (guest.is_mapped)
+		return; /* /proc/self would be closed to ourselves */
+	prctl(PR_SET_DUMPABLE, 0);
+	if (!guest.in_namespaces)
+		write_text(AT_FDCWD, "/proc/self/oom_score_adj", "-1000");
+}
+
+/* --- Signals --- */
+
+static void reap(void)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		if (pid == guest.pod.init)
+			pod_init_ended();
+		else if (!processes_ended(pid, status))
+			containers_job_ended(pid);
+}
+
+static void signals_ready(struct watch *watch, uint32_t events)
+{
+	struct signalfd_siginfo signals[8];
+
+	(void)events;
+	/* which ones does not matter: children may have ended, and the rest is for nobody */
+	while (read(watch->fd, signals, sizeof(signals)) > 0)
+		;
+	reap();
+}
+
+static int open_signals(void)
+{
+	static struct watch watch = { .ready = signals_ready };
+	sigset_t all;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	watch.fd = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+	return watch.fd < 0 ? failed("signalfd", "") : watch_set(&watch, EPOLLIN);
+}
+
+/* --- */
+
+/* "--channel-fd N": a listening socket, and no machine of our own around. */
+static int channel_argument(int argc, char **argv)
+{
+	if (argc != 3 || strcmp(argv[1], "--channel-fd") != 0)
+		return -1;
+	return atoi(argv[2]);
+}
+
+int main(int argc, char **argv)
+{
+	int listener = channel_argument(argc, argv);
+
+	guest.started_ns = now_ns();
+	guest.in_namespaces = listener >= 0;
+	mark("start", "");
+	take_name(argv);
+	umask(022);
+	if (guest.in_namespaces ? mount_namespace() : mount_machine())
+		die("mounts");
+	if (make_run_directory())
+		die("run directory");
+	guest.cgroup = cgroup_open();
+	protect_self();
+	mark("mounts", "");
+	if (loop_open() || open_signals())
+		die("event loop");
+	session_init();
+	if (guest.in_namespaces ? channel_listen(listener) : channel_find())
+		die("channel");
+	mark("channel", "");
+	for (bool busy = false;; busy = session_turn())
+		loop_turn(busy);
+}

@@ -1,0 +1,35 @@
+/* Mounts by descriptor: made detached, then put where a descriptor already points. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define MOUNT_RDONLY 0x01u
+#define MOUNT_NOSUID 0x02u
+#define MOUNT_NODEV 0x04u
+#define MOUNT_NOEXEC 0x08u
+
+struct mount_option {
+	const char *key;
+	const char *value; /* NULL: a flag */
+};
+
+/* A detached mount of a new file system; `options` end with a NULL key.  `source` may be NULL. */
+int mount_new(const char *fstype, const char *source, const struct mount_option *options,
+	      unsigned int attributes);
+/* A detached copy of the tree at `fd`, all of it or just its first mount. */
+int mount_copy(int fd, bool recursive, unsigned int attributes);
+/* Put a detached mount on `path` inside `root`, made when absent; `mount` stays open. */
+int mount_at(int mount, int root, const char *path, bool is_directory);
+/* mount_new() at a path that is there. */
+int mount_plain(const char *fstype, const char *target, const struct mount_option *options,
+		unsigned int attributes);
+
+/* "ro,nosuid,size=64m" taken apart: `text` is changed, and options point into it. */
+#define MOUNT_OPTIONS 32
+struct mount_options {
+	unsigned int attributes;
+	bool recursive;
+	struct mount_option data[MOUNT_OPTIONS + 1];
+};
+int mount_options_parse(char *text, struct mount_options *options);

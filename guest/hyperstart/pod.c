@@ -1,0 +1,327 @@
+/* See pod.h. */
+
+#include "pod.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/random.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/reboot.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "disk.h"
+#include "fd.h"
+#include "guest.h"
+#include "kernel.h"
+#include "mount.h"
+#include "net.h"
+#include "path.h"
+
+#define ENTROPY_LIMIT 512 /* bytes */
+#define TEARDOWN_STEP_MS 2
+#define TEARDOWN_TRIES 2500
+
+/* --- Before the namespaces --- */
+
+static int set_clock(uint64_t clock_ns)
+{
+	struct timespec now = {
+		.tv_sec = (time_t)(clock_ns / 1000000000), .tv_nsec = (long)(clock_ns % 1000000000)
+	};
+
+	if (!clock_ns || guest.in_namespaces)
+		return 0;
+	return clock_settime(CLOCK_REALTIME, &now) ? failed("clock_settime", "") : 0;
+}
+
+static int add_entropy(const struct bytes *entropy)
+{
+	struct {
+		int entropy_count, buf_size;
+		uint8_t bytes[ENTROPY_LIMIT];
+	} pool = { .entropy_count = (int)entropy->size * 8, .buf_size = (int)entropy->size }; /* rand_pool_info */
+	cleanup_fd int fd = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
+
+	if (!entropy->size || guest.in_namespaces)
+		return 0;
+	if (entropy->size > ENTROPY_LIMIT)
+		return failed_with(E2BIG, "add entropy", "");
+	memcpy(pool.bytes, entropy->data, entropy->size);
+	if (fd < 0 || ioctl(fd, RNDADDENTROPY, &pool))
+		return failed("add entropy", "/dev/urandom");
+	/* a machine from a template would go on with the template's numbers until the next reseed */
+	ioctl(fd, RNDRESEEDCRNG);
+	return 0;
+}
+
+static int mount_shm(uint64_t bytes)
+{
+	char size[24];
+	const struct mount_option options[] = {
+		{ "mode", "1777" }, { bytes ? "size" : NULL, size }, { NULL, NULL }
+	};
+
+	snprintf(size, sizeof(size), "%" PRIu64, bytes);
+	return mount_plain("tmpfs", SHM_DIRECTORY, options, MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
+}
+
+/* --- Its init: the child --- */
+
+/* In a test's namespaces, a sysctl that is not the pod's own would be the host's. */
+static bool is_namespaced(const char *name)
+{
+	static const char *const prefixes[] = { "net/", "kernel/shm", "kernel/msg", "kernel/sem", "fs/mqueue/" };
+
+	for (size_t i = 0; i < LENGTH(prefixes); i++)
+		if (!strncmp(name, prefixes[i], strlen(prefixes[i])))
+			return true;
+	return false;
+}
+
+static int set_sysctl(const struct msg_setting *setting)
+{
+	char name[256];
+	bool has_slashes = strchr(setting->name, '/');
+	size_t length = strlen(setting->name);
+
+	if (length >= sizeof(name) || strstr(setting->name, ".."))
+		return failed_with(EINVAL, "set sysctl", setting->name);
+	memcpy(name, setting->name, length + 1);
+	for (char *at = name; !has_slashes && *at; at++)
+		if (*at == '.')
+			*at = '/';
+	if (guest.in_namespaces && !is_namespaced(name))
+		return failed_with(EPERM, "set sysctl", setting->name);
+	cleanup_fd int directory = open("/proc/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return write_text(directory, name[0] == '/' ? name + 1 : name, setting->value);
+}
+
+static int init_set_up(const struct msg_set_up_pod *message)
+{
+	int result = 0;
+
+	prctl(PR_SET_NAME, "hyperstart");
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		return failed("mount private", "/");
+	if (message->hostname[0] && sethostname(message->hostname, strlen(message->hostname)))
+		return failed("sethostname", message->hostname);
+	for (uint32_t i = 0; !result && i < message->sysctls_count; i++)
+		result = set_sysctl(&message->sysctls[i]);
+	return result;
+}
+
+/* No handlers, so the kernel drops what the pod's processes send to their init; only we can kill it. */
+static _Noreturn void init_reap(void)
+{
+	sigset_t child;
+
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	for (;;) {
+		int number;
+		sigwait(&child, &number);
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+	}
+}
+
+static _Noreturn void init_main(const struct msg_set_up_pod *message, const struct job *job)
+{
+	int result = init_set_up(message);
+
+	job_report(job, result);
+	if (result)
+		_exit(1);
+	sys_close_range(3, ~0u); /* the channel and all streams are hyperstart's */
+	init_reap();
+}
+
+/* --- Setting up --- */
+
+static int open_namespaces(struct pod *pod)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/pid", pod->init);
+	pod->pid_namespace = open(path, O_RDONLY | O_CLOEXEC);
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", pod->init);
+	pod->net_namespace = open(path, O_RDONLY | O_CLOEXEC);
+	pod->init_pidfd = sys_pidfd_open(pod->init);
+	if (pod->pid_namespace < 0 || pod->net_namespace < 0 || pod->init_pidfd < 0)
+		return failed("open", "namespaces of the pod");
+	if (setns(pod->net_namespace, CLONE_NEWNET))
+		return failed("setns", "network");
+	pod->net = net_open();
+	if (setns(guest.own_net_namespace, CLONE_NEWNET))
+		log_line("setns back: %s", strerror(errno));
+	return pod->net < 0 ? pod->net : net_loopback_up(pod->net);
+}
+
+static void close_namespaces(struct pod *pod)
+{
+	close_fd(&pod->pid_namespace);
+	close_fd(&pod->net_namespace);
+	close_fd(&pod->init_pidfd);
+	close_fd(&pod->net);
+}
+
+static void undo_set_up(struct pod *pod)
+{
+	if (pod->init)
+		kill(pod->init, SIGKILL);
+	close_namespaces(pod);
+	umount2(SHM_DIRECTORY, MNT_DETACH);
+}
+
+static void init_is_ready(struct job *job, int result)
+{
+	struct pod *pod = container_of(job, struct pod, job);
+
+	if (!result)
+		result = open_namespaces(pod);
+	if (result)
+		undo_set_up(pod);
+	pod->exists = !result;
+	mark("pod", "");
+	request_answer(pod->request, result);
+}
+
+int pod_set_up(const struct msg_set_up_pod *message, uint32_t request)
+{
+	struct pod *pod = &guest.pod;
+	const struct place place = {
+		.namespaces = CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS | CLONE_NEWNET,
+		.cgroup = -1,
+	};
+	int result;
+
+	if (pod->init)
+		return failed_with(EEXIST, "set up", "pod");
+	result = set_clock(message->clock_ns);
+	if (!result)
+		result = add_entropy(&message->entropy);
+	if (!result)
+		result = mount_shm(message->shm_bytes);
+	if (result)
+		return result;
+	pid_t pid = job_start(&pod->job, &place, init_is_ready);
+	if (pid == 0)
+		init_main(message, &pod->job);
+	if (pid < 0) {
+		umount2(SHM_DIRECTORY, MNT_DETACH);
+		return pid;
+	}
+	pod->init = pid;
+	pod->request = request;
+	return ANSWERED_LATER;
+}
+
+/* The report is a single message: what is behind it in the pipe is only the end. */
+void pod_init_ended(void)
+{
+	struct pod *pod = &guest.pod;
+
+	pod->init = 0;
+	job_finish(&pod->job);
+	if (pod->exists && !pod->is_ending)
+		log_line("the pod's init was killed, and with it every process of the pod");
+}
+
+int pod_join(void)
+{
+	if (setns(guest.pod.init_pidfd, CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS))
+		return failed("setns", "pod");
+	return 0;
+}
+
+int pod_configure_nic(const struct msg_configure_nic *message)
+{
+	struct pod *pod = &guest.pod;
+
+	if (!pod->exists)
+		return failed_with(ENOENT, "find", "pod");
+	cleanup_fd int own = net_open();
+	return own < 0 ? own : net_configure(own, pod->net, pod->net_namespace, message);
+}
+
+/* --- Tearing down --- */
+
+static int unmount_disks(void)
+{
+	int result = 0;
+
+	for (uint8_t slot = 0; !result && slot < SLOTS; slot++)
+		result = disk_unmount(slot);
+	return result;
+}
+
+static void power_off(void)
+{
+	sync();
+	session_flush(); /* the Done, before the power is gone */
+	if (guest.in_namespaces)
+		_exit(0);
+	reboot(RB_POWER_OFF);
+}
+
+static void torn_down(struct pod *pod, int result)
+{
+	pod->is_ending = false;
+	pod->exists = false;
+	mark("torn down", "");
+	if (pod->powers_off && result) { /* what cannot be unmounted can at least be made clean */
+		log_line("unmount: %s", strerror(-result));
+		disks_make_read_only();
+		result = 0;
+	}
+	request_answer(pod->request, result);
+	if (pod->powers_off)
+		power_off();
+}
+
+/* All are killed, but each has its own time to die, and only then let go of its mounts. */
+static void try_tear_down(struct timer *timer)
+{
+	struct pod *pod = container_of(timer, struct pod, teardown);
+	bool is_late = ++pod->tries >= TEARDOWN_TRIES;
+	int result = pod->init || processes_are_running() ? failed_with(EBUSY, "end", "processes") : 0;
+
+	if (!result) {
+		containers_remove_all();
+		umount2(SHM_DIRECTORY, MNT_DETACH);
+		result = unmount_disks();
+	}
+	if (result && !is_late) {
+		timer_arm(timer, TEARDOWN_STEP_MS);
+		return;
+	}
+	torn_down(pod, result);
+}
+
+int pod_tear_down(uint32_t request, bool powers_off)
+{
+	struct pod *pod = &guest.pod;
+
+	pod->request = request;
+	pod->powers_off = powers_off;
+	pod->is_ending = true;
+	pod->tries = 0;
+	pod->teardown.expired = try_tear_down;
+	if (pod->net >= 0)
+		net_return(pod->net, guest.own_net_namespace);
+	processes_kill_all();
+	if (pod->init)
+		kill(pod->init, SIGKILL); /* and so the kernel kills all that lives in the namespace */
+	close_namespaces(pod);
+	timer_arm(&pod->teardown, 0);
+	return ANSWERED_LATER;
+}

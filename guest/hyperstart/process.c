@@ -1,0 +1,379 @@
+/* See process.h. */
+
+#include "process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "cgroup.h"
+#include "exec.h"
+#include "fd.h"
+#include "guest.h"
+
+#define PROCESSES 1024 /* all of them fit a Welcome */
+
+struct process *process_find(uint32_t id)
+{
+	for (struct process *process = guest.processes; process; process = process->next)
+		if (process->id == id)
+			return process;
+	return NULL;
+}
+
+size_t processes_count(void)
+{
+	size_t count = 0;
+
+	for (struct process *process = guest.processes; process; process = process->next)
+		count++;
+	return count;
+}
+
+static void process_free(struct process *process)
+{
+	struct process **at = &guest.processes;
+
+	while (*at && *at != process)
+		at = &(*at)->next;
+	if (*at)
+		*at = process->next;
+	watch_close(&process->job.watch);
+	input_close(&process->input);
+	output_close(&process->outputs[0]);
+	output_close(&process->outputs[1]);
+	close_fd(&process->terminal);
+	free(process);
+}
+
+/* --- Streams for a new process --- */
+
+/* A terminal of the container's own devpts, so that ttyname(3) finds it there. */
+static int open_terminal(struct process *process, const struct msg_start_process *message, struct stdio *stdio)
+{
+	const struct winsize size = { .ws_row = message->rows, .ws_col = message->columns };
+	int directory = process->container ? process->container->terminals : AT_FDCWD;
+	const char *path = process->container ? "ptmx" : "/dev/ptmx";
+	int unlocked = 0;
+
+	process->terminal = openat(directory, path, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+	if (process->terminal < 0 || ioctl(process->terminal, TIOCSPTLCK, &unlocked))
+		return failed("open", "ptmx");
+	int peer = ioctl(process->terminal, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	if (peer < 0)
+		return failed("open", "terminal");
+	if (size.ws_row || size.ws_col)
+		ioctl(process->terminal, TIOCSWINSZ, &size);
+	stdio->is_terminal = true;
+	stdio->fds[0] = stdio->fds[1] = stdio->fds[2] = peer;
+	/* epoll knows a descriptor once, and writing waits for other events than reading */
+	input_open(&process->input, process, fcntl(process->terminal, F_DUPFD_CLOEXEC, 3), true);
+	output_open(&process->outputs[0], process, STREAM_STDOUT, fcntl(process->terminal, F_DUPFD_CLOEXEC, 3));
+	return 0;
+}
+
+/* Our end does not block; the process' end is as it expects. */
+static int open_pipe(int *ours, int *theirs, bool is_input)
+{
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC))
+		return failed("pipe", "");
+	*ours = is_input ? ends[1] : ends[0];
+	*theirs = is_input ? ends[0] : ends[1];
+	return fcntl(*ours, F_SETFL, O_NONBLOCK) ? failed("fcntl", "pipe") : 0;
+}
+
+static int open_pipes(struct process *process, bool has_stdin, struct stdio *stdio)
+{
+	int input = -1, result = 0;
+
+	if (has_stdin)
+		result = open_pipe(&input, &stdio->fds[0], true);
+	else if ((stdio->fds[0] = fcntl(guest.null, F_DUPFD_CLOEXEC, 3)) < 0)
+		result = failed("dup", "null");
+	input_open(&process->input, process, input, false);
+	for (uint8_t i = 0; !result && i < 2; i++) {
+		int ours = -1;
+		result = open_pipe(&ours, &stdio->fds[i + 1], false);
+		output_open(&process->outputs[i], process, (uint8_t)(i + STREAM_STDOUT), ours);
+	}
+	return result;
+}
+
+static void close_stdio(struct stdio *stdio)
+{
+	for (int i = 0; i < (stdio->is_terminal ? 1 : 3); i++)
+		close_fd(&stdio->fds[i]);
+}
+
+/* --- Starting --- */
+
+static int check(const struct msg_start_process *message, struct container *container)
+{
+	if (message->container[0] && (!container || !container->is_ready))
+		return failed_with(ENOENT, "find container", message->container);
+	if (!message->argv_count)
+		return failed_with(EINVAL, "start process", "no argv");
+	if (process_find(message->process))
+		return failed_with(EEXIST, "start process", message->argv[0]);
+	return processes_count() < PROCESSES ? 0 : failed_with(ENOSPC, "start process", message->argv[0]);
+}
+
+static struct process *process_new(const struct msg_start_process *message, struct container *container)
+{
+	struct process *process = calloc(1, sizeof(*process));
+
+	if (!process)
+		return NULL;
+	process->id = message->process;
+	process->container = container;
+	snprintf(process->container_name, sizeof(process->container_name), "%s", message->container);
+	process->is_main = message->is_main;
+	process->is_starting = true;
+	process->terminal = -1;
+	process->job.watch.fd = -1;
+	if (container && container->cgroup >= 0)
+		process->oom_kills = cgroup_oom_kills(container->cgroup);
+	input_open(&process->input, process, -1, false);
+	output_open(&process->outputs[0], process, STREAM_STDOUT, -1);
+	output_open(&process->outputs[1], process, STREAM_STDERR, -1);
+	process->next = guest.processes;
+	guest.processes = process;
+	return process;
+}
+
+static void end_process(struct process *process);
+
+static void process_is_started(struct job *job, int result)
+{
+	struct process *process = container_of(job, struct process, job);
+	uint32_t request = process->request;
+
+	if (result) {
+		process_free(process); /* and when it ends, it is nobody's */
+		request_answer(request, result);
+		return;
+	}
+	const struct msg_started started = { (uint32_t)job->report.pid, now_ns() };
+	process->is_starting = false;
+	mark("process", process->container_name);
+	request_answer_started(request, &started);
+	if (!process->pid)
+		end_process(process);
+}
+
+int process_start(const struct msg_start_process *message, uint32_t request)
+{
+	struct container *container = message->container[0] ? container_find(message->container) : NULL;
+	struct place place = { .in_pod = container != NULL, .cgroup = container ? container->cgroup : -1 };
+	struct stdio stdio = { .fds = { -1, -1, -1 } };
+	struct process *process;
+	int result = check(message, container);
+
+	if (result)
+		return result;
+	process = process_new(message, container);
+	if (!process)
+		return failed_with(ENOMEM, "start process", message->argv[0]);
+	process->request = request;
+	result = message->terminal ? open_terminal(process, message, &stdio)
+				   : open_pipes(process, message->stdin_, &stdio);
+	pid_t pid = result ? result : job_start(&process->job, &place, process_is_started);
+	if (pid == 0)
+		exec_process(&process->job, container, &stdio, message);
+	close_stdio(&stdio);
+	if (pid < 0) {
+		process_free(process);
+		return pid;
+	}
+	process->pid = pid;
+	return ANSWERED_LATER;
+}
+
+/* --- While it runs --- */
+
+int process_signal(const struct msg_signal_process *message)
+{
+	struct process *process = process_find(message->process);
+
+	if (!message->signal || message->signal > 64)
+		return failed_with(EINVAL, "kill", "signal number");
+	if (!process || (!process->pid && !message->whole_container))
+		return failed_with(ESRCH, "kill", "process");
+	if (!message->whole_container)
+		return kill(process->pid, (int)message->signal) ? failed("kill", "process") : 0;
+	if (!process->container)
+		return failed_with(ESRCH, "kill", "container");
+	return container_signal(process->container, (int)message->signal);
+}
+
+int process_resize(const struct msg_resize_terminal *message)
+{
+	const struct winsize size = { .ws_row = message->rows, .ws_col = message->columns };
+	struct process *process = process_find(message->process);
+
+	if (!process)
+		return failed_with(ESRCH, "resize", "process");
+	if (process->terminal < 0)
+		return failed_with(ENOTTY, "resize", "process");
+	return ioctl(process->terminal, TIOCSWINSZ, &size) ? failed("resize", "terminal") : 0;
+}
+
+/* --- Its end --- */
+
+static void end_process(struct process *process)
+{
+	struct container *container = process->container;
+
+	if (process->is_main && container)
+		container_kill(container);
+	output_drain(&process->outputs[0]);
+	output_drain(&process->outputs[1]);
+	input_close(&process->input);
+	close_fd(&process->terminal);
+}
+
+static int32_t exit_status(int wait_status)
+{
+	return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+}
+
+static bool was_out_of_memory(const struct process *process, int wait_status)
+{
+	const struct container *container = process->container;
+
+	if (!WIFSIGNALED(wait_status) || WTERMSIG(wait_status) != SIGKILL || !container || container->cgroup < 0)
+		return false;
+	return cgroup_oom_kills(container->cgroup) > process->oom_kills;
+}
+
+bool processes_ended(pid_t pid, int wait_status)
+{
+	struct process *process = guest.processes;
+
+	while (process && process->pid != pid)
+		process = process->next;
+	if (!process)
+		return false;
+	process->pid = 0;
+	process->status = exit_status(wait_status);
+	process->out_of_memory = was_out_of_memory(process, wait_status);
+	process->ended_ns = now_ns();
+	if (process->is_starting)
+		job_finish(&process->job); /* goes on with end_process(), or frees it */
+	else
+		end_process(process);
+	return true;
+}
+
+void process_forget(uint32_t id)
+{
+	struct process *process = process_find(id);
+
+	if (process && !process->pid && !process->is_starting)
+		process_free(process);
+}
+
+/* --- All of them --- */
+
+bool processes_are_running(void)
+{
+	for (struct process *process = guest.processes; process; process = process->next)
+		if (process->pid)
+			return true;
+	return false;
+}
+
+void processes_kill_all(void)
+{
+	for (struct process *process = guest.processes; process; process = process->next)
+		if (process->pid)
+			kill(process->pid, SIGKILL);
+}
+
+bool container_has_processes(const struct container *container)
+{
+	for (struct process *process = guest.processes; process; process = process->next)
+		if (process->container == container && process->pid)
+			return true;
+	return false;
+}
+
+int processes_signal(struct container *container, int number)
+{
+	int count = 0;
+
+	for (struct process *process = guest.processes; process; process = process->next)
+		if (process->container == container && process->pid)
+			count += !kill(process->pid, number);
+	return count ? 0 : failed_with(ESRCH, "kill", "container");
+}
+
+void processes_forget_container(const struct container *container)
+{
+	for (struct process *process = guest.processes; process; process = process->next)
+		if (process->container == container)
+			process->container = NULL;
+}
+
+/* --- Sending --- */
+
+static bool send_exit(struct process *process)
+{
+	const struct msg_exited exited = { process->id, process->status, process->out_of_memory, process->ended_ns };
+
+	if (process->pid || process->is_starting || process->exit_is_sent || !process->outputs[0].end_is_sent ||
+	    !process->outputs[1].end_is_sent)
+		return false;
+	process->exit_is_sent = true;
+	SESSION_SEND(exited, &exited);
+	return true;
+}
+
+static bool send_one(struct process *process)
+{
+	if (process->is_starting)
+		return false;
+	return input_send(&process->input) || output_send(&process->outputs[0]) || output_send(&process->outputs[1]) ||
+	       send_exit(process);
+}
+
+/* The one that was served goes to the end of the list, so that a noisy one does not starve others. */
+static void move_to_end(struct process **at)
+{
+	struct process *process = *at;
+
+	*at = process->next;
+	while (*at)
+		at = &(*at)->next;
+	process->next = NULL;
+	*at = process;
+}
+
+bool processes_send(void)
+{
+	for (struct process **at = &guest.processes; *at; at = &(*at)->next)
+		if (send_one(*at)) {
+			move_to_end(at);
+			return true;
+		}
+	return false;
+}
+
+void processes_forget_connection(void)
+{
+	for (struct process *process = guest.processes; process; process = process->next) {
+		process->exit_is_sent = false;
+		input_forget_connection(&process->input);
+		output_forget_connection(&process->outputs[0]);
+		output_forget_connection(&process->outputs[1]);
+	}
+}

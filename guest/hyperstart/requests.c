@@ -1,0 +1,275 @@
+/* See requests.h. */
+#include "requests.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cgroup.h"
+#include "fd.h"
+#include "guest.h"
+
+/* --- Replies --- */
+
+static void send_reply(uint32_t id, uint16_t number, const union msg_any *message)
+{
+	struct writer writer;
+
+	if (!id)
+		return;
+	frame_begin(&writer, session_room(), session_room_size(), FRAME_SIZE, number, id);
+	msg_write(&writer, number, message);
+	size_t size = frame_end(&writer);
+	if (!size)
+		log_line("no room for the reply %s", msg_name(number));
+	session_sent(size);
+}
+
+static void send_result(uint32_t id, int result)
+{
+	union msg_any message = { .done = { 0 } };
+
+	if (result < 0)
+		message.failed = (struct msg_failed){
+			.errno_ = -result, .operation = guest.failure.operation, .subject = guest.failure.subject
+		};
+	send_reply(id, result < 0 ? MSG_FAILED : MSG_DONE, &message);
+}
+
+void request_answer(uint32_t id, int result)
+{
+	guest.requests.is_busy = false;
+	send_result(id, result);
+}
+
+void request_answer_started(uint32_t id, const struct msg_started *started)
+{
+	const union msg_any message = { .started = *started };
+
+	guest.requests.is_busy = false;
+	send_reply(id, MSG_STARTED, &message);
+}
+
+/* --- Looking in --- */
+
+/* The number in kB behind `key` of /proc/meminfo, in bytes. */
+static uint64_t memory_field(const char *text, const char *key)
+{
+	const char *at = strstr(text, key);
+
+	return at ? strtoull(at + strlen(key), NULL, 10) * 1024 : 0;
+}
+
+static void fill_memory(struct msg_statistics *statistics)
+{
+	char text[2048] = "";
+	FILE *file = fopen("/proc/meminfo", "re");
+
+	if (file) {
+		text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+		fclose(file);
+	}
+	statistics->memory_total_bytes = memory_field(text, "MemTotal:");
+	statistics->memory_available_bytes = memory_field(text, "MemAvailable:");
+	statistics->memory_used_bytes = statistics->memory_total_bytes - memory_field(text, "MemFree:") -
+					memory_field(text, "Buffers:") - memory_field(text, "\nCached:") -
+					memory_field(text, "SReclaimable:");
+}
+
+static void fill_container(struct msg_container_statistics *statistics, struct container *container)
+{
+	struct cgroup_usage usage = { 0 };
+
+	if (container->cgroup >= 0)
+		cgroup_usage(container->cgroup, &usage);
+	*statistics = (struct msg_container_statistics){
+		.container = container->name,
+		.memory_bytes = usage.memory_bytes,
+		.cpu_ns = usage.cpu_ns,
+		.pids = usage.pids,
+	};
+}
+
+static int get_statistics(const union msg_any *unused, uint32_t id)
+{
+	union msg_any message = { .statistics = { .uptime_ns = now_ns() } };
+	struct msg_statistics *statistics = &message.statistics;
+	size_t count = 0;
+
+	(void)unused;
+	fill_memory(statistics);
+	for (struct container *container = guest.containers; container; container = container->next)
+		count++;
+	statistics->containers = calloc(count + 1, sizeof(*statistics->containers));
+	if (!statistics->containers)
+		return failed_with(ENOMEM, "get", "statistics");
+	for (struct container *container = guest.containers; container; container = container->next)
+		if (container->is_ready)
+			fill_container(&statistics->containers[statistics->containers_count++], container);
+	send_reply(id, MSG_STATISTICS, &message);
+	free(statistics->containers);
+	return ANSWERED;
+}
+
+static int get_timeline(const union msg_any *unused, uint32_t id)
+{
+	struct timeline *timeline = &guest.timeline;
+	size_t first = timeline->count > MARKS ? timeline->count - MARKS : 0;
+	struct msg_mark marks[MARKS];
+	union msg_any message = { .timeline = { .marks = marks } };
+
+	(void)unused;
+	for (size_t i = first; i < timeline->count; i++)
+		marks[message.timeline.marks_count++] =
+			(struct msg_mark){ timeline->marks[i % MARKS].name, timeline->marks[i % MARKS].at_ns };
+	send_reply(id, MSG_TIMELINE, &message);
+	return ANSWERED;
+}
+
+/* --- Number to handler --- */
+
+static int ping(const union msg_any *unused, uint32_t id)
+{
+	(void)unused;
+	(void)id;
+	return 0;
+}
+
+static int set_up_pod(const union msg_any *message, uint32_t id)
+{
+	return pod_set_up(&message->set_up_pod, id);
+}
+
+static int tear_down_pod(const union msg_any *unused, uint32_t id)
+{
+	(void)unused;
+	return pod_tear_down(id, false);
+}
+
+static int shut_down(const union msg_any *unused, uint32_t id)
+{
+	(void)unused;
+	return pod_tear_down(id, true);
+}
+
+static int configure_nic(const union msg_any *message, uint32_t id)
+{
+	(void)id;
+	return pod_configure_nic(&message->configure_nic);
+}
+
+static int create_container(const union msg_any *message, uint32_t id)
+{
+	return container_create(&message->create_container, id);
+}
+
+static int remove_container(const union msg_any *message, uint32_t id)
+{
+	return container_remove(&message->remove_container, id);
+}
+
+static int start_process(const union msg_any *message, uint32_t id)
+{
+	return process_start(&message->start_process, id);
+}
+
+static int signal_process(const union msg_any *message, uint32_t id)
+{
+	(void)id;
+	return process_signal(&message->signal_process);
+}
+
+static int resize_terminal(const union msg_any *message, uint32_t id)
+{
+	(void)id;
+	return process_resize(&message->resize_terminal);
+}
+
+static int forget_process(const union msg_any *message, uint32_t id)
+{
+	(void)id;
+	process_forget(message->forget_process.process);
+	return 0;
+}
+
+/* Streams: of a process that is not there any more they are late, and no fault. */
+
+static int take_input(const union msg_any *message, uint32_t id)
+{
+	struct process *process = process_find(message->input.process);
+
+	(void)id;
+	if (process)
+		input_take(&process->input, &message->input);
+	return 0;
+}
+
+static int take_input_end(const union msg_any *message, uint32_t id)
+{
+	struct process *process = process_find(message->input_end.process);
+
+	(void)id;
+	if (process)
+		input_end(&process->input, &message->input_end);
+	return 0;
+}
+
+static int take_output_window(const union msg_any *message, uint32_t id)
+{
+	const struct msg_output_window *window = &message->output_window;
+	struct process *process = process_find(window->process);
+
+	(void)id;
+	if (window->stream != STREAM_STDOUT && window->stream != STREAM_STDERR)
+		return failed_with(EBADMSG, "decode", "OutputWindow");
+	if (process)
+		output_window(&process->outputs[window->stream - STREAM_STDOUT], window);
+	return 0;
+}
+
+static int (*const handlers[])(const union msg_any *message, uint32_t id) = {
+	[MSG_PING] = ping,
+	[MSG_SET_UP_POD] = set_up_pod,
+	[MSG_TEAR_DOWN_POD] = tear_down_pod,
+	[MSG_CONFIGURE_NIC] = configure_nic,
+	[MSG_SHUT_DOWN] = shut_down,
+	[MSG_CREATE_CONTAINER] = create_container,
+	[MSG_REMOVE_CONTAINER] = remove_container,
+	[MSG_START_PROCESS] = start_process,
+	[MSG_SIGNAL_PROCESS] = signal_process,
+	[MSG_RESIZE_TERMINAL] = resize_terminal,
+	[MSG_FORGET_PROCESS] = forget_process,
+	[MSG_INPUT] = take_input,
+	[MSG_INPUT_END] = take_input_end,
+	[MSG_OUTPUT_WINDOW] = take_output_window,
+	[MSG_GET_STATISTICS] = get_statistics,
+	[MSG_GET_TIMELINE] = get_timeline,
+};
+
+static int handle(const struct frame *frame, struct arena *arena)
+{
+	struct reader reader = { .at = frame->body, .end = frame->body + frame->size, .arena = arena, .ok = true };
+	union msg_any message;
+
+	if (frame->number >= LENGTH(handlers) || !handlers[frame->number])
+		return failed_with(ENOSYS, "take", msg_name(frame->number));
+	if (!msg_read(&reader, frame->number, &message))
+		return failed_with(EBADMSG, "decode", msg_name(frame->number));
+	return handlers[frame->number](&message, frame->id);
+}
+
+void request_take(const struct frame *frame, struct arena *arena)
+{
+	if (frame->number == MSG_HELLO) {
+		session_hello(frame);
+		return;
+	}
+	if (!guest.session.is_open)
+		return; /* of a connection that is over, or that never began well */
+	int result = handle(frame, arena);
+	if (result == ANSWERED_LATER)
+		guest.requests.is_busy = true;
+	else if (result != ANSWERED)
+		send_result(frame->id, result);
+}

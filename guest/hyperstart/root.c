@@ -1,0 +1,361 @@
+/*
+ * See root.h.
+ *
+ * The container's root is not trusted: its image, and what ran in it before, may hold any symbolic
+ * link.  So each target is resolved inside it, once, to a descriptor that the mount is put on.
+ */
+
+#include "root.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "disk.h"
+#include "fd.h"
+#include "guest.h"
+#include "kernel.h"
+#include "mount.h"
+#include "path.h"
+
+#define ROOT_DIRECTORY "/run/hyper/root"
+#define MEMORY_DIRECTORY "/run/hyper/memory"
+#define FILES_DIRECTORY "/run/hyper/files"
+
+/* --- Sources --- */
+
+static int source_mount(const struct msg_source *source)
+{
+	return source->slot == NO_SLOT ? 0 : disk_mount(source->slot);
+}
+
+static int source_root(const struct msg_source *source)
+{
+	char path[32] = "/";
+
+	if (source->slot != NO_SLOT)
+		disk_path(source->slot, path);
+	int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? failed("open", path) : fd;
+}
+
+/* A directory that is made when absent, or with `may_be_file` a file that is there. */
+static int source_open(const struct msg_source *source, bool may_be_file)
+{
+	cleanup_fd int root = source_root(source);
+
+	if (root < 0)
+		return root;
+	int fd = open_in_root(root, source->path, O_PATH);
+	if (fd >= 0 && may_be_file)
+		return fd;
+	close_fd(&fd);
+	return make_directory(root, source->path);
+}
+
+static int mount_sources(const struct msg_create_container *message)
+{
+	int result = source_mount(&message->image);
+
+	if (!result)
+		result = source_mount(&message->writable);
+	for (uint32_t i = 0; !result && i < message->mounts_count; i++)
+		if (!strcmp(message->mounts[i].fstype, "bind"))
+			result = source_mount(&message->mounts[i].source);
+	return result;
+}
+
+/* --- The overlay --- */
+
+/* NO_SLOT and no path: what is written is kept in memory, and goes with the container. */
+static int open_writable(const struct msg_source *source)
+{
+	if (source->slot != NO_SLOT || source->path[0])
+		return source_open(source, false);
+	int result = mount_plain("tmpfs", MEMORY_DIRECTORY, NULL, 0);
+	return result ? result : make_directory(AT_FDCWD, MEMORY_DIRECTORY);
+}
+
+static int mount_overlay(int lower, int upper, int work)
+{
+	const struct proc_path lower_path = fd_path(lower), upper_path = fd_path(upper), work_path = fd_path(work);
+	const struct mount_option options[] = {
+		{ "lowerdir", lower_path.text },
+		{ "upperdir", upper_path.text },
+		{ "workdir", work_path.text },
+		/* whiteouts as attributes that a mapped root may set: overlayfs.rst, "User xattr" */
+		{ guest.is_mapped ? "userxattr" : NULL, NULL },
+		{ NULL, NULL },
+	};
+
+	return mount_new("overlay", NULL, options, 0);
+}
+
+static int build_overlay(const struct msg_create_container *message)
+{
+	cleanup_fd int lower = source_open(&message->image, true);
+	cleanup_fd int writable = lower < 0 ? -1 : open_writable(&message->writable);
+
+	if (lower < 0 || writable < 0)
+		return -guest.failure.error;
+	cleanup_fd int upper = make_directory(writable, "upper");
+	cleanup_fd int work = make_directory(writable, "work");
+	if (upper < 0 || work < 0)
+		return -guest.failure.error;
+	return mount_overlay(lower, upper, work);
+}
+
+/* --- /dev --- */
+
+static const struct {
+	const char *name;
+	unsigned int minor;
+	unsigned int major;
+} devices[] = {
+	/* Documentation/admin-guide/devices.txt */
+	{ "null", 3, 1 }, { "zero", 5, 1 }, { "full", 7, 1 }, { "random", 8, 1 }, { "urandom", 9, 1 }, { "tty", 0, 5 },
+};
+
+static const struct {
+	const char *name, *target;
+} device_links[] = {
+	{ "fd", "/proc/self/fd" },	 { "stdin", "/proc/self/fd/0" },  { "stdout", "/proc/self/fd/1" },
+	{ "stderr", "/proc/self/fd/2" }, { "core", "/proc/kcore" },	  { "ptmx", "pts/ptmx" },
+};
+
+/* A mapped root may make no nodes, but may show those that there are. */
+static int bind_device(int dev, const char *name)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/dev/%s", name);
+	cleanup_fd int node = open(path, O_PATH | O_CLOEXEC);
+	cleanup_fd int copy = node < 0 ? failed("open", path) : mount_copy(node, false, 0);
+	return copy < 0 ? copy : mount_at(copy, dev, name, false);
+}
+
+static int make_devices(int dev)
+{
+	for (size_t i = 0; i < LENGTH(devices); i++) {
+		dev_t number = makedev(devices[i].major, devices[i].minor);
+		int result = guest.is_mapped ? bind_device(dev, devices[i].name)
+			     : mknodat(dev, devices[i].name, S_IFCHR | 0666, number)
+				     ? failed("mknod", devices[i].name)
+				     : 0;
+		if (result)
+			return result;
+	}
+	for (size_t i = 0; i < LENGTH(device_links); i++)
+		if (symlinkat(device_links[i].target, dev, device_links[i].name))
+			return failed("symlink", device_links[i].name);
+	return guest.in_namespaces ? 0 : disk_make_nodes(dev);
+}
+
+static int build_dev(int root, int terminals)
+{
+	const struct mount_option options[] = { { "mode", "755" }, { "size", "64k" }, { NULL, NULL } };
+	cleanup_fd int dev = mount_new("tmpfs", NULL, options, MOUNT_NOSUID);
+	cleanup_fd int shared = open(SHM_DIRECTORY, O_PATH | O_CLOEXEC);
+	cleanup_fd int shm = shared < 0 ? failed("open", SHM_DIRECTORY) : mount_copy(shared, false, 0);
+	cleanup_fd int mqueue = mount_new("mqueue", NULL, NULL, MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
+
+	if (dev < 0 || shm < 0 || mqueue < 0)
+		return -guest.failure.error;
+	int result = mount_at(dev, root, "/dev", true);
+	if (!result)
+		result = make_devices(dev);
+	if (!result)
+		result = mount_at(terminals, dev, "pts", true);
+	if (!result)
+		result = mount_at(shm, dev, "shm", true);
+	return result ? result : mount_at(mqueue, dev, "mqueue", true);
+}
+
+/* --- /proc and /sys --- */
+
+static int build_proc_and_sys(int root)
+{
+	const unsigned int safe = MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC;
+	cleanup_fd int proc = mount_new("proc", NULL, NULL, safe);
+	cleanup_fd int sys = proc < 0 ? -1 : mount_new("sysfs", NULL, NULL, safe | MOUNT_RDONLY);
+
+	if (proc < 0 || sys < 0)
+		return -guest.failure.error;
+	int result = mount_at(proc, root, "/proc", true);
+	return result ? result : mount_at(sys, root, "/sys", true);
+}
+
+/* As Docker: what tells too much of the machine, or would change it. */
+static const char *const masked[] = {
+	"/proc/acpi",	     "/proc/asound",	  "/proc/interrupts", "/proc/kcore",  "/proc/keys",
+	"/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",	      "/proc/timer_list", "/proc/timer_stats",
+	"/sys/firmware",     "/sys/devices/virtual/powercap",
+};
+static const char *const frozen[] = { "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger" };
+
+static int mask(int root, const char *path)
+{
+	cleanup_fd int target = open_in_root(root, path, O_PATH | O_NOFOLLOW);
+	struct stat status;
+
+	if (target < 0 || fstat(target, &status))
+		return 0; /* this kernel does not have it */
+	cleanup_fd int cover = S_ISDIR(status.st_mode) ? mount_new("tmpfs", NULL, NULL, MOUNT_RDONLY)
+						       : mount_copy(guest.null, false, 0);
+	if (cover < 0)
+		return cover;
+	return sys_move_mount(cover, target) ? failed("mask", path) : 0;
+}
+
+static int freeze(int root, const char *path)
+{
+	cleanup_fd int target = open_in_root(root, path, O_PATH | O_NOFOLLOW);
+
+	if (target < 0)
+		return 0;
+	cleanup_fd int copy = mount_copy(target, false, MOUNT_RDONLY);
+	if (copy < 0)
+		return copy;
+	return sys_move_mount(copy, target) ? failed("mount read-only", path) : 0;
+}
+
+static int restrict_proc(int root)
+{
+	int result = 0;
+
+	for (size_t i = 0; !result && i < LENGTH(masked); i++)
+		result = mask(root, masked[i]);
+	for (size_t i = 0; !result && i < LENGTH(frozen); i++)
+		result = freeze(root, frozen[i]);
+	return result;
+}
+
+/* --- What was asked for --- */
+
+static int bind_source(const struct msg_mount *mount, const struct mount_options *options, bool *is_directory)
+{
+	cleanup_fd int source = source_open(&mount->source, true);
+	struct stat status;
+
+	if (source < 0)
+		return source;
+	if (fstat(source, &status))
+		return failed("stat", mount->source.path);
+	*is_directory = S_ISDIR(status.st_mode);
+	return mount_copy(source, options->recursive, options->attributes);
+}
+
+static int build_mount(int root, const struct msg_mount *mount)
+{
+	struct mount_options options;
+	bool is_directory = true;
+	int result = mount_options_parse(mount->options, &options);
+
+	if (result)
+		return result;
+	cleanup_fd int fd = strcmp(mount->fstype, "bind")
+				    ? mount_new(mount->fstype, NULL, options.data, options.attributes)
+				    : bind_source(mount, &options, &is_directory);
+	return fd < 0 ? fd : mount_at(fd, root, mount->target, is_directory);
+}
+
+static int write_file(int directory, const char *name, const struct msg_file *file)
+{
+	cleanup_fd int fd = openat(directory, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+	int result = fd < 0 ? -errno : write_all(fd, file->data.data, file->data.size);
+
+	if (!result && (fchown(fd, file->uid, file->gid) || fchmod(fd, file->mode & 07777)))
+		result = -errno;
+	return result ? failed_with(-result, "write", file->path) : 0;
+}
+
+static bool is_mount_target(const struct msg_create_container *message, const char *path)
+{
+	for (uint32_t i = 0; i < message->mounts_count; i++)
+		if (!strcmp(message->mounts[i].target, path))
+			return true;
+	return false;
+}
+
+static int build_file(int root, int directory, const char *name, const struct msg_file *file)
+{
+	int result = write_file(directory, name, file);
+	cleanup_fd int fd = result ? -1 : openat(directory, name, O_PATH | O_CLOEXEC);
+	cleanup_fd int copy = fd < 0 ? result : mount_copy(fd, false, 0);
+
+	return copy < 0 ? copy : mount_at(copy, root, file->path, false);
+}
+
+/* Binds of files in a memory file system of the container's own, as Docker has them. */
+static int build_files(int root, const struct msg_create_container *message)
+{
+	const struct mount_option options[] = { { "mode", "700" }, { "size", "2m" }, { NULL, NULL } };
+	int result = message->files_count ? mount_plain("tmpfs", FILES_DIRECTORY, options, 0) : 0;
+	cleanup_fd int directory = result ? -1 : open(FILES_DIRECTORY, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	for (uint32_t i = 0; !result && i < message->files_count; i++) {
+		char name[16];
+		snprintf(name, sizeof(name), "%u", i);
+		if (!is_mount_target(message, message->files[i].path)) /* a volume there is the user's wish */
+			result = build_file(root, directory, name, &message->files[i]);
+	}
+	return result;
+}
+
+/* --- All of it --- */
+
+static int make_read_only(int root)
+{
+	struct mount_attributes change = { .set = MOUNT_RDONLY };
+
+	return sys_mount_setattr(root, 0, &change) ? failed("mount read-only", "/") : 0;
+}
+
+/* The old root is put over the new one, and taken away: pivot_root(2), "pivot_root(".", ".")". */
+static int enter(int root)
+{
+	if (fchdir(root) || sys_pivot_root(".", ".") || umount2(".", MNT_DETACH) || chdir("/"))
+		return failed("pivot_root", "");
+	return 0;
+}
+
+static int build_in(int root, const struct container *container, const struct msg_create_container *message)
+{
+	int result = build_proc_and_sys(root);
+
+	if (!result)
+		result = build_dev(root, container->terminals);
+	for (uint32_t i = 0; !result && i < message->mounts_count; i++)
+		result = build_mount(root, &message->mounts[i]);
+	if (!result)
+		result = build_files(root, message);
+	if (!result)
+		result = restrict_proc(root);
+	if (!result && message->read_only)
+		result = make_read_only(root);
+	return result ? result : enter(root);
+}
+
+int root_build(const struct container *container, const struct msg_create_container *message)
+{
+	int result = pod_join();
+
+	umask(0);
+	if (!result)
+		result = mount_sources(message); /* still in hyperstart's mount namespace: others share them */
+	if (result)
+		return result;
+	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		return failed("unshare", "mounts");
+	cleanup_fd int root = build_overlay(message);
+	if (root < 0)
+		return root;
+	result = mount_at(root, AT_FDCWD, ROOT_DIRECTORY, true);
+	return result ? result : build_in(root, container, message);
+}

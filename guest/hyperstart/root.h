@@ -1,0 +1,10 @@
+/* A container's file system: what its processes see at "/". */
+#pragma once
+
+#include "container.h"
+
+/*
+ * Called by a job in the pod's PID namespace: makes the mount namespace and everything in it, and
+ * leaves the job standing in the new root.
+ */
+int root_build(const struct container *container, const struct msg_create_container *message);

@@ -1,0 +1,203 @@
+/* See user.h. */
+#include "user.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fd.h"
+#include "log.h"
+#include "path.h"
+
+#define FILE_LIMIT (1 << 20) /* bytes that are looked at */
+#define LINE_LIMIT 4096 /* longer ones are skipped, as they are by nobody's passwd(5) */
+#define FIELDS 7
+
+struct passwd_line {
+	char *name, *home;
+	uint32_t uid, gid;
+};
+
+struct group_line {
+	char *name, *members;
+	uint32_t gid;
+};
+
+static bool parse_id(const char *text, uint32_t *id)
+{
+	char *end;
+
+	if (!isdigit((unsigned char)text[0]))
+		return false;
+	errno = 0;
+	unsigned long value = strtoul(text, &end, 10);
+	*id = (uint32_t)value;
+	return !errno && !*end && value < UINT32_MAX; /* (uid_t)-1 means "no change" to the kernel */
+}
+
+/* The database as a stream; NULL when the container has no such regular file. */
+static FILE *open_database(int root, const char *path)
+{
+	cleanup_fd int fd = open_in_root(root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+	struct stat status;
+
+	if (fd < 0 || fstat(fd, &status) || !S_ISREG(status.st_mode))
+		return NULL;
+	return fdopen(steal_fd(&fd), "r");
+}
+
+/* The next line that fits `line`, while no more than FILE_LIMIT bytes were read. */
+static bool next_line(FILE *file, char line[LINE_LIMIT])
+{
+	bool is_rest = false; /* of a line that was too long */
+
+	while (ftell(file) < FILE_LIMIT && fgets(line, LINE_LIMIT, file)) {
+		size_t length = strcspn(line, "\n");
+		bool is_whole = line[length] == '\n' || feof(file);
+		line[length] = '\0';
+		if (is_whole && !is_rest)
+			return true;
+		is_rest = !is_whole;
+	}
+	return false;
+}
+
+static size_t split_fields(char *line, char *fields[FIELDS])
+{
+	size_t count = 0;
+
+	while (line && count < FIELDS)
+		fields[count++] = strsep(&line, ":");
+	return count;
+}
+
+static bool parse_passwd(char *line, struct passwd_line *entry)
+{
+	char *fields[FIELDS];
+
+	if (split_fields(line, fields) < 6)
+		return false;
+	entry->name = fields[0];
+	entry->home = fields[5];
+	return parse_id(fields[2], &entry->uid) && parse_id(fields[3], &entry->gid);
+}
+
+static bool parse_group(char *line, struct group_line *entry)
+{
+	char *fields[FIELDS];
+
+	if (split_fields(line, fields) < 4)
+		return false;
+	entry->name = fields[0];
+	entry->members = fields[3];
+	return parse_id(fields[2], &entry->gid);
+}
+
+static bool lists(char *members, const char *name)
+{
+	for (char *member; (member = strsep(&members, ","));)
+		if (!strcmp(member, name))
+			return true;
+	return false;
+}
+
+/* Fill in uid, gid and home by the first entry with that name or number. */
+static bool find_passwd(int root, const char *text, struct user *user, char name[LINE_LIMIT])
+{
+	FILE *file = open_database(root, "/etc/passwd");
+	char line[LINE_LIMIT];
+	struct passwd_line entry;
+	uint32_t id = 0;
+	bool is_id = parse_id(text, &id), is_found = false;
+
+	while (file && !is_found && next_line(file, line)) {
+		if (!parse_passwd(line, &entry) || (strcmp(entry.name, text) && !(is_id && entry.uid == id)))
+			continue;
+		is_found = true;
+		user->uid = entry.uid;
+		user->gid = entry.gid;
+		snprintf(user->home, sizeof(user->home), "%s", entry.home[0] ? entry.home : "/");
+		snprintf(name, LINE_LIMIT, "%s", entry.name);
+	}
+	if (file)
+		fclose(file);
+	if (!is_found && is_id)
+		user->uid = id;
+	return is_found || is_id;
+}
+
+static bool find_group(int root, const char *text, gid_t *gid)
+{
+	FILE *file = open_database(root, "/etc/group");
+	char line[LINE_LIMIT];
+	struct group_line entry;
+	uint32_t id = 0;
+	bool is_id = parse_id(text, &id), is_found = false;
+
+	while (file && !is_found && next_line(file, line)) {
+		is_found = parse_group(line, &entry) && !strcmp(entry.name, text);
+		if (is_found)
+			*gid = entry.gid;
+	}
+	if (file)
+		fclose(file);
+	if (!is_found && is_id)
+		*gid = id;
+	return is_found || is_id;
+}
+
+static void add_group(struct user *user, gid_t gid)
+{
+	if (user->groups_count < USER_GROUPS)
+		user->groups[user->groups_count++] = gid;
+}
+
+static void add_memberships(int root, const char *name, struct user *user)
+{
+	FILE *file = open_database(root, "/etc/group");
+	char line[LINE_LIMIT];
+	struct group_line entry;
+
+	while (file && next_line(file, line))
+		if (parse_group(line, &entry) && lists(entry.members, name))
+			add_group(user, entry.gid);
+	if (file)
+		fclose(file);
+}
+
+static int add_extra(int root, char *const *extra, size_t count, struct user *user)
+{
+	for (size_t i = 0; i < count; i++) {
+		gid_t gid;
+		if (!find_group(root, extra[i], &gid))
+			return failed_with(ENOENT, "find group", extra[i]);
+		add_group(user, gid);
+	}
+	return 0;
+}
+
+int user_find(int root, const char *text, char *const *extra, size_t extra_count, struct user *user)
+{
+	char wanted[LINE_LIMIT], name[LINE_LIMIT] = "";
+	char *group = wanted;
+
+	*user = (struct user){ .home = "/" };
+	if (strlen(text) >= sizeof(wanted))
+		return failed_with(EINVAL, "find user", "a name that long");
+	snprintf(wanted, sizeof(wanted), "%s", text[0] ? text : "0");
+	strsep(&group, ":");
+	if (!find_passwd(root, wanted[0] ? wanted : "0", user, name))
+		return failed_with(ENOENT, "find user", wanted);
+	if (group && group[0]) {
+		if (!find_group(root, group, &user->gid))
+			return failed_with(ENOENT, "find group", group);
+	} else if (name[0]) {
+		add_memberships(root, name, user);
+	}
+	return add_extra(root, extra, extra_count, user);
+}
