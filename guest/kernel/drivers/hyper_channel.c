@@ -13,7 +13,8 @@
  * What a connection's peer sent before it went away can still be read. Then one read returns 0,
  * and from there on the next connection is served: so the guest never mixes up two connections,
  * provided that it gives up what it was writing when a read returns 0. Bytes are reported as
- * written only when the host's socket has taken them.
+ * written only when the host's socket has taken them. Between the peer's end and that read of 0, a
+ * write fails with EPIPE if it may block, and with EAGAIN if not; it raises no SIGPIPE; poll says POLLHUP.
  *
  * Why not a serial line of User-Mode Linux: those read one byte per host call.
  *
@@ -42,7 +43,7 @@ static struct {
 	int connection;		/* -1: nobody is connected */
 	int read_irq;
 	int write_irq;
-	bool unwritable;	/* the peer is gone; only reads may find out more */
+	bool unwritable;	/* the peer is gone; what it sent can still be read */
 	bool full;		/* the host's socket takes no more until its write interrupt */
 	void *buffer;		/* between user memory and the host, HYPER_CHANNEL_BUFFER bytes */
 	struct mutex lock;	/* protects all of the above but full, which interrupts clear */
@@ -72,7 +73,7 @@ static irqreturn_t hyper_channel_knock(int irq, void *unused)
 
 static irqreturn_t hyper_channel_arrived(int irq, void *unused)
 {
-	wake_up_interruptible_poll(&channel.changed, EPOLLIN | EPOLLRDNORM);
+	wake_up_interruptible_poll(&channel.changed, EPOLLIN | EPOLLRDNORM | EPOLLHUP);
 	return IRQ_HANDLED;
 }
 
@@ -119,7 +120,6 @@ static void hyper_channel_connect(void)
 		hyper_channel_host_close(connection);
 		return;
 	}
-	channel.unwritable = false;
 	WRITE_ONCE(channel.full, false);
 	channel.connection = connection;
 	/* What came between accept and watch raised no interrupt. */
@@ -133,6 +133,7 @@ static void hyper_channel_disconnect(void)
 	um_free_irq(channel.read_irq, &channel.read_irq);
 	hyper_channel_host_close(channel.connection);
 	channel.connection = -1;
+	channel.unwritable = false;
 	/* The knock of one that connected in the meantime was heard long ago. */
 	hyper_channel_connect();
 }
@@ -144,14 +145,16 @@ static void hyper_channel_accept(struct work_struct *unused)
 	mutex_unlock(&channel.lock);
 }
 
-static bool hyper_channel_readable(void)
+/* What the host says of the connection: of HYPER_CHANNEL_READABLE and HYPER_CHANNEL_GONE. */
+static int hyper_channel_state(void)
 {
-	bool readable;
+	int state = 0;
 
 	mutex_lock(&channel.lock);
-	readable = channel.connection >= 0 && hyper_channel_host_readable(channel.connection);
+	if (channel.connection >= 0)
+		state = hyper_channel_host_state(channel.connection);
 	mutex_unlock(&channel.lock);
-	return readable;
+	return state;
 }
 
 static bool hyper_channel_writable(void)
@@ -184,12 +187,14 @@ static ssize_t hyper_channel_receive(char __user *bytes, size_t size)
 	return copy_to_user(bytes, channel.buffer, received) ? -EFAULT : received;
 }
 
-/* Bytes sent, at least one; -EAGAIN when the host takes none now. */
+/* Bytes sent, at least one; -EAGAIN when the host takes none now, -EPIPE when the peer is gone. */
 static ssize_t hyper_channel_send(const char __user *bytes, size_t size)
 {
 	int sent;
 
-	if (channel.connection < 0 || channel.unwritable || READ_ONCE(channel.full))
+	if (channel.unwritable)
+		return -EPIPE;
+	if (channel.connection < 0 || READ_ONCE(channel.full))
 		return -EAGAIN;
 	if (copy_from_user(channel.buffer, bytes, size))
 		return -EFAULT;
@@ -200,7 +205,7 @@ static ssize_t hyper_channel_send(const char __user *bytes, size_t size)
 		WRITE_ONCE(channel.full, false);
 	if (sent < 0 && sent != -EAGAIN && sent != -EINTR) {
 		channel.unwritable = true;
-		return -EAGAIN;
+		return -EPIPE;
 	}
 	return sent == -EINTR ? -EAGAIN : sent;
 }
@@ -220,7 +225,7 @@ static ssize_t hyper_channel_read(struct file *file, char __user *bytes, size_t 
 		mutex_unlock(&channel.lock);
 		if (received != -EAGAIN || file->f_flags & O_NONBLOCK)
 			return received;
-		if (wait_event_interruptible(channel.changed, hyper_channel_readable()))
+		if (wait_event_interruptible(channel.changed, hyper_channel_state()))
 			return -ERESTARTSYS;
 	}
 }
@@ -241,6 +246,9 @@ static ssize_t hyper_channel_write(struct file *file, const char __user *bytes, 
 			done += sent;
 			continue;
 		}
+		/* Only a read gets past the end of a connection: who waits to write would wait for ever. */
+		if (sent == -EPIPE && file->f_flags & O_NONBLOCK)
+			sent = -EAGAIN;
 		if (sent != -EAGAIN || file->f_flags & O_NONBLOCK)
 			return done ? done : sent;
 		/* Not across connections: a writer must hear of the end before it goes on. */
@@ -255,10 +263,15 @@ static ssize_t hyper_channel_write(struct file *file, const char __user *bytes, 
 static __poll_t hyper_channel_poll(struct file *file, poll_table *table)
 {
 	__poll_t events = 0;
+	int state;
 
 	poll_wait(file, &channel.changed, table);
-	if (hyper_channel_readable())
+	state = hyper_channel_state();
+	if (state & HYPER_CHANNEL_READABLE)
 		events |= EPOLLIN | EPOLLRDNORM;
+	/* Tells also those who wait only to write that the connection is over. */
+	if (state & HYPER_CHANNEL_GONE)
+		events |= EPOLLHUP;
 	if (hyper_channel_writable())
 		events |= EPOLLOUT | EPOLLWRNORM;
 	return events;

@@ -17,8 +17,12 @@ int hyper_channel_host_receive(int connection, void *bytes, int size);
 /* Sends up to size bytes; what is not counted in the result was not sent. */
 int hyper_channel_host_send(int connection, const void *bytes, int size);
 
-/* True when a receive would return at once: with bytes, with the end or with an error. */
-int hyper_channel_host_readable(int connection);
+/* A receive would return at once: with bytes, with the end or with an error. */
+#define HYPER_CHANNEL_READABLE 1
+/* The other end is gone; it may have left bytes to read. */
+#define HYPER_CHANNEL_GONE 2
+
+int hyper_channel_host_state(int connection);
 
 void hyper_channel_host_close(int descriptor);
 

@@ -30,11 +30,15 @@ int hyper_channel_host_send(int connection, const void *bytes, int size)
 	return sent < 0 ? -errno : sent;
 }
 
-int hyper_channel_host_readable(int connection)
+int hyper_channel_host_state(int connection)
 {
 	struct pollfd descriptor = { .fd = connection, .events = POLLIN | POLLRDHUP };
 
-	return poll(&descriptor, 1, 0) > 0;
+	if (poll(&descriptor, 1, 0) <= 0)
+		return 0;
+	if (descriptor.revents & (POLLHUP | POLLERR))
+		return HYPER_CHANNEL_READABLE | HYPER_CHANNEL_GONE;
+	return HYPER_CHANNEL_READABLE;
 }
 
 void hyper_channel_host_close(int descriptor)
