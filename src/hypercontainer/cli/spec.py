@@ -16,7 +16,7 @@ from hypercontainer.errors import InvalidRequest, Unsupported
 
 PODFILE_ENDINGS = (".json", ".yaml", ".yml")
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_MEMORY = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?)(?:i?b)?|(\d+)b", re.IGNORECASE)
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?)(?:i?b)?|(\d+)b", re.IGNORECASE | re.ASCII)
 
 # Docker's flags that a later version takes: named, so that nobody wonders.  True: the flag has a value.
 _LATER = {
