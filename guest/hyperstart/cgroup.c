@@ -27,12 +27,12 @@ int cgroup_open(void)
 	int root = open(CGROUP_DIRECTORY, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
 	if (root < 0)
 		return -1;
-	/* a group with controllers for its children may hold no processes itself, unless it is the root */
-	if (mkdirat(root, "hyperstart", 0755) && errno != EEXIST) {
-		close(root);
-		return -1;
-	}
-	write_text(root, "hyperstart/cgroup.procs", "0");
+	/*
+	 * A group with controllers for its children may hold no processes itself, unless it is the root,
+	 * as it is in a machine.  There we save the move, which takes milliseconds.
+	 */
+	if (guest.in_namespaces && !mkdirat(root, "hyperstart", 0755))
+		write_text(root, "hyperstart/cgroup.procs", "0");
 	for (size_t i = 0; i < LENGTH(controllers); i++)
 		write_text(root, "cgroup.subtree_control", controllers[i]);
 	return root;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "fd.h"
+#include "guest.h"
 #include "log.h"
 #include "mount.h"
 #include "path.h"
@@ -94,6 +95,17 @@ static bool is_mounted(const char *path)
 	return !stat(path, &here) && !stat(DISKS_DIRECTORY, &above) && here.st_dev != above.st_dev;
 }
 
+/* The driver of namespaces has mounted them already, below /disks. */
+static int bind_slot(uint8_t slot, const char *path)
+{
+	char source[32];
+
+	snprintf(source, sizeof(source), "/disks/%u", slot);
+	cleanup_fd int fd = open(source, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	cleanup_fd int copy = fd < 0 ? failed_with(ENODEV, "find disk", source) : mount_copy(fd, source, false, 0);
+	return copy < 0 ? copy : mount_at(copy, AT_FDCWD, path, true);
+}
+
 int disk_mount(uint8_t slot)
 {
 	char name[DEVICE_NAME], device[DEVICE_NAME + 8], path[32];
@@ -104,6 +116,8 @@ int disk_mount(uint8_t slot)
 		return 0;
 	if (slot >= SLOTS)
 		return failed_with(EINVAL, "find disk", path);
+	if (guest.in_namespaces)
+		return bind_slot(slot, path);
 	int result = find_device(slot, name);
 	if (result)
 		return result;

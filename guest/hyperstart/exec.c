@@ -62,7 +62,7 @@ static void give_streams(const struct user *user)
 /* As Docker: a container's console is the terminal of its main process. */
 static int show_console(int root)
 {
-	cleanup_fd int copy = mount_copy(STDIN_FILENO, false, 0);
+	cleanup_fd int copy = mount_copy(STDIN_FILENO, "terminal", false, 0);
 
 	return copy < 0 ? copy : mount_at(copy, root, "/dev/console", false);
 }

@@ -64,17 +64,16 @@ static int mount_one(const char *fstype, const char *target, unsigned long flags
 }
 
 /*
- * Away from the initial root file system, which pivot_root(2) cannot leave, and which would otherwise
- * lie beneath each container's root.
+ * pivot_root(2) cannot leave the initial root file system itself, and containers need it: so the same
+ * files are mounted once more over it.
  */
-static int leave_initial_root(void)
+static int cover_initial_root(void)
 {
-	int result = mount_one("tmpfs", "/root", 0, "mode=755,size=1m");
-
-	if (result)
-		return result;
-	if (chdir("/root") || mount(".", "/", NULL, MS_MOVE, NULL) || chroot(".") || chdir("/"))
-		return failed("move to", "/root");
+	if (mkdir("/run", 0755) && errno != EEXIST)
+		return failed("mkdir", "/run");
+	if (mount("/", "/run", NULL, MS_BIND, NULL) || chdir("/run") || mount(".", "/", NULL, MS_MOVE, NULL) ||
+	    chroot(".") || chdir("/"))
+		return failed("cover", "/");
 	return 0;
 }
 
@@ -90,7 +89,7 @@ static int open_console(void)
 static int mount_machine(void)
 {
 	const unsigned long safe = MS_NOSUID | MS_NODEV | MS_NOEXEC;
-	int result = leave_initial_root();
+	int result = cover_initial_root();
 
 	if (!result)
 		result = mount_one("devtmpfs", "/dev", MS_NOSUID | MS_NOEXEC, NULL);
@@ -105,7 +104,7 @@ static int mount_machine(void)
 	return result ? result : mount_one("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=755");
 }
 
-/* The tests' driver made the namespaces; what is below / is the host's. */
+/* The driver made the namespaces and mounted what needs the host's. */
 static int mount_namespace(void)
 {
 	char map[64];
@@ -113,8 +112,7 @@ static int mount_namespace(void)
 	if (chdir("/") || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		return failed("mount private", "/");
 	guest.is_mapped = !read_line("/proc/self/uid_map", map, sizeof(map)) && !strstr(map, "4294967295");
-	int result = mount_one("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=755");
-	return result ? result : mount_one("proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+	return mount_one("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=755");
 }
 
 static int make_run_directory(void)

@@ -39,16 +39,16 @@ int mount_new(const char *fstype, const char *source, const struct mount_option 
 	return mount < 0 ? failed("fsmount", fstype) : mount;
 }
 
-int mount_copy(int fd, bool recursive, unsigned int attributes)
+int mount_copy(int fd, const char *name, bool recursive, unsigned int attributes)
 {
 	struct mount_attributes change = { .set = attributes };
 	unsigned int depth = recursive ? AT_RECURSIVE_ : 0;
 	cleanup_fd int mount = sys_clone_tree(fd, depth);
 
 	if (mount < 0)
-		return failed("open_tree", "");
+		return failed("copy mount", name);
 	if (attributes && sys_mount_setattr(mount, depth, &change))
-		return failed("mount_setattr", "");
+		return failed("change mount", name);
 	return steal_fd(&mount);
 }
 

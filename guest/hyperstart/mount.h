@@ -17,8 +17,11 @@ struct mount_option {
 /* A detached mount of a new file system; `options` end with a NULL key.  `source` may be NULL. */
 int mount_new(const char *fstype, const char *source, const struct mount_option *options,
 	      unsigned int attributes);
-/* A detached copy of the tree at `fd`, all of it or just its first mount. */
-int mount_copy(int fd, bool recursive, unsigned int attributes);
+/*
+ * A detached copy of the tree at `fd`, all of it or just its first mount.  It must be of our own mount
+ * namespace: so opened after that was made.  `name` is for failures.
+ */
+int mount_copy(int fd, const char *name, bool recursive, unsigned int attributes);
 /* Put a detached mount on `path` inside `root`, made when absent; `mount` stays open. */
 int mount_at(int mount, int root, const char *path, bool is_directory);
 /* mount_new() at a path that is there. */

@@ -136,7 +136,7 @@ static int bind_device(int dev, const char *name)
 
 	snprintf(path, sizeof(path), "/dev/%s", name);
 	cleanup_fd int node = open(path, O_PATH | O_CLOEXEC);
-	cleanup_fd int copy = node < 0 ? failed("open", path) : mount_copy(node, false, 0);
+	cleanup_fd int copy = node < 0 ? failed("open", path) : mount_copy(node, path, false, 0);
 	return copy < 0 ? copy : mount_at(copy, dev, name, false);
 }
 
@@ -162,7 +162,7 @@ static int build_dev(int root, int terminals)
 	const struct mount_option options[] = { { "mode", "755" }, { "size", "64k" }, { NULL, NULL } };
 	cleanup_fd int dev = mount_new("tmpfs", NULL, options, MOUNT_NOSUID);
 	cleanup_fd int shared = open(SHM_DIRECTORY, O_PATH | O_CLOEXEC);
-	cleanup_fd int shm = shared < 0 ? failed("open", SHM_DIRECTORY) : mount_copy(shared, false, 0);
+	cleanup_fd int shm = shared < 0 ? failed("open", SHM_DIRECTORY) : mount_copy(shared, SHM_DIRECTORY, false, 0);
 	cleanup_fd int mqueue = mount_new("mqueue", NULL, NULL, MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
 
 	if (dev < 0 || shm < 0 || mqueue < 0)
@@ -199,6 +199,14 @@ static const char *const masked[] = {
 };
 static const char *const frozen[] = { "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger" };
 
+/* A copy of this namespace's own: of guest.null, which is hyperstart's, no copy could be made. */
+static int copy_null(void)
+{
+	cleanup_fd int null = open("/dev/null", O_PATH | O_CLOEXEC);
+
+	return null < 0 ? failed("open", "/dev/null") : mount_copy(null, "/dev/null", false, 0);
+}
+
 static int mask(int root, const char *path)
 {
 	cleanup_fd int target = open_in_root(root, path, O_PATH | O_NOFOLLOW);
@@ -207,7 +215,7 @@ static int mask(int root, const char *path)
 	if (target < 0 || fstat(target, &status))
 		return 0; /* this kernel does not have it */
 	cleanup_fd int cover = S_ISDIR(status.st_mode) ? mount_new("tmpfs", NULL, NULL, MOUNT_RDONLY)
-						       : mount_copy(guest.null, false, 0);
+						       : copy_null();
 	if (cover < 0)
 		return cover;
 	return sys_move_mount(cover, target) ? failed("mask", path) : 0;
@@ -219,7 +227,7 @@ static int freeze(int root, const char *path)
 
 	if (target < 0)
 		return 0;
-	cleanup_fd int copy = mount_copy(target, false, MOUNT_RDONLY);
+	cleanup_fd int copy = mount_copy(target, path, false, MOUNT_RDONLY);
 	if (copy < 0)
 		return copy;
 	return sys_move_mount(copy, target) ? failed("mount read-only", path) : 0;
@@ -248,7 +256,7 @@ static int bind_source(const struct msg_mount *mount, const struct mount_options
 	if (fstat(source, &status))
 		return failed("stat", mount->source.path);
 	*is_directory = S_ISDIR(status.st_mode);
-	return mount_copy(source, options->recursive, options->attributes);
+	return mount_copy(source, mount->source.path, options->recursive, options->attributes);
 }
 
 static int build_mount(int root, const struct msg_mount *mount)
@@ -287,7 +295,7 @@ static int build_file(int root, int directory, const char *name, const struct ms
 {
 	int result = write_file(directory, name, file);
 	cleanup_fd int fd = result ? -1 : openat(directory, name, O_PATH | O_CLOEXEC);
-	cleanup_fd int copy = fd < 0 ? result : mount_copy(fd, false, 0);
+	cleanup_fd int copy = fd < 0 ? result : mount_copy(fd, file->path, false, 0);
 
 	return copy < 0 ? copy : mount_at(copy, root, file->path, false);
 }

@@ -1,0 +1,178 @@
+"""No VM at all: hyperstart as PID 1 of new namespaces, for the tests of hyperstart.
+
+The initramfs is unpacked and becomes the root, and slots are directories, or images that are mounted
+by loop devices; the rest is as in a machine.  It isolates nothing and is never chosen by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from hypercontainer.errors import HypervisorError
+from hypercontainer.hypervisors._vmm import CHANNEL_DESCRIPTOR, VmmHypervisor, VmmMachine
+from hypercontainer.model.machine import Capabilities, Isolation, MachineConfig
+from hypercontainer.process import ProcessId, find_program
+
+ROOT = "root"
+READY = "ready"
+
+# $1: cgroup to be made and joined, or empty; $2: root; then slots up to "--", then hyperstart's command.
+_OUTSIDE = r"""
+if [ -n "$1" ] && mkdir -p "$1" 2>/dev/null; then echo $$ >"$1/cgroup.procs"; fi
+shift
+exec "$@"
+"""
+_INSIDE = r"""
+set -e
+root=$1; shift
+mount --bind "$root" "$root"
+mount --rbind /dev "$root/dev"
+mount -t proc proc "$root/proc"
+mount -t sysfs sysfs "$root/sys"
+slot=0
+while [ "$1" != -- ]; do
+    mkdir -p "$root/disks/$slot"
+    if [ -d "$1" ]; then mount --bind "$1" "$root/disks/$slot"; else mount -o loop "$1" "$root/disks/$slot"; fi
+    slot=$((slot + 1)); shift
+done
+shift
+cd "$root"
+mount --move . /
+: >"$root/../ready"
+exec chroot . "$@"
+"""
+
+
+class NamespaceMachine(VmmMachine):
+    """A PID namespace; its end is the end of all in it."""
+
+    def __init__(self, *, config_id: str, run_dir: Path, process: ProcessId) -> None:
+        super().__init__(config_id=config_id, run_dir=run_dir, process=process)
+        self._cgroup = _cgroup(config_id)
+
+    async def wait(self) -> None:
+        await super().wait()
+        _remove_cgroup(self._cgroup)
+
+    async def kill(self) -> None:
+        await super().kill()
+        _remove_cgroup(self._cgroup)
+
+
+class Namespace(VmmHypervisor, name="namespace", order=0):
+    """Needs root, or a kernel that lets users make namespaces."""
+
+    title = "unshare"
+    capabilities: ClassVar = Capabilities(
+        isolation=Isolation.NONE,
+        kernel="",
+        max_vcpus=1,
+        min_memory_mib=1,
+        disk_slots=0,
+        nics=frozenset(),
+        pause=False,
+        swap_disks=False,
+    )
+
+    async def missing(self, *, cache: Path) -> str | None:
+        probe = ["unshare", *_namespaces(), "true"]
+        child = await asyncio.create_subprocess_exec(
+            *probe, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+        )
+        if await child.wait() == 0:
+            return None
+        return "making namespaces needs root, or a kernel that lets users make user namespaces"
+
+    def command(self, config: MachineConfig, run_dir: Path) -> list[str]:
+        init = ["/init", "--channel-fd", str(CHANNEL_DESCRIPTOR)]
+        slots = [str(disk.path) for disk in config.disks]
+        inside = ["/bin/sh", "-c", _INSIDE, "sh", str(run_dir / ROOT), *slots, "--", *init]
+        cgroup = _cgroup(config.id)
+        return [
+            *("/bin/sh", "-c", _OUTSIDE, "sh", str(cgroup or "")),
+            *("unshare", *_namespaces(), *inside),
+        ]
+
+    def _check(self, config: MachineConfig) -> None:
+        if not config.initramfs.is_file():
+            raise HypervisorError(f"a machine's file is missing: {config.initramfs}")
+
+    def _prepare(self, config: MachineConfig, run_dir: Path) -> None:
+        unpack(config.initramfs.read_bytes(), run_dir / ROOT)
+
+    def _inherit(self, run_dir: Path, held: contextlib.ExitStack) -> int:
+        descriptor = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        held.callback(os.close, descriptor)
+        return descriptor
+
+    def _environment(self, config: MachineConfig) -> dict[str, str]:
+        return {"PATH": os.environ.get("PATH", os.defpath)} | {
+            name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")
+        }
+
+    def _machine_of(self, config: MachineConfig, run_dir: Path, process: ProcessId) -> VmmMachine:
+        return NamespaceMachine(config_id=config.id, run_dir=run_dir, process=process)
+
+    async def _until_up(self, config: MachineConfig, run_dir: Path) -> None:
+        while not (run_dir / READY).exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+    def _program(self, config: MachineConfig) -> str:
+        find_program("unshare", package="util-linux")
+        return "/bin/sh"
+
+
+def _namespaces() -> list[str]:
+    flags = ["--pid", "--fork", "--kill-child", "--mount", "--net", "--ipc", "--uts", "--cgroup"]
+    return flags if os.geteuid() == 0 else [*flags, "--map-root-user"]
+
+
+def _cgroup(config_id: str) -> Path | None:
+    """A group of its own in the tree of cgroup v2, when that may be written."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, path, fstype, *_ = line.split()
+        if fstype == "cgroup2" and os.access(path, os.W_OK):
+            return Path(path) / f"hyper-{os.getpid()}-{config_id}"
+    return None
+
+
+def _remove_cgroup(cgroup: Path | None) -> None:
+    if cgroup is None:
+        return
+    for directory, _, _ in os.walk(cgroup, topdown=False):
+        with contextlib.suppress(OSError):
+            Path(directory).rmdir()
+
+
+def unpack(archive: bytes, root: Path) -> None:
+    """Directories, files and links of newc archives that follow one another; nodes come from the host."""
+    root.mkdir()
+    for name, mode, data in _members(archive):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if stat.S_ISDIR(mode):
+            path.mkdir(exist_ok=True)
+        elif stat.S_ISLNK(mode):
+            path.symlink_to(data.decode())
+        elif stat.S_ISREG(mode):
+            path.write_bytes(data)
+            path.chmod(stat.S_IMODE(mode))
+
+
+def _members(archive: bytes) -> Iterator[tuple[str, int, bytes]]:
+    """Name, mode and data (buffer-format.rst of Linux: a header of 13 fields of 8 hexadecimal digits)."""
+    at = 0
+    while (at := archive.find(b"070701", at)) >= 0:
+        fields = [int(archive[at + 6 + 8 * i : at + 14 + 8 * i], 16) for i in range(13)]
+        mode, size, name_size = fields[1], fields[6], fields[11]
+        name = archive[at + 110 : at + 110 + name_size - 1].decode()
+        start = at + (110 + name_size + 3) // 4 * 4
+        at = start + (size + 3) // 4 * 4
+        if name != "TRAILER!!!":
+            yield name.lstrip("./"), mode, archive[start : start + size]
