@@ -59,7 +59,8 @@ def spawn(
     # posix_spawn: no fork of a threaded Python, no thread to wait for the child, and numbers of our choice.
     moved = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 64 + len(descriptors)) for number in descriptors]
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    actions: list[tuple[int, int, str, int, int] | tuple[int, int, int]] = [
+    actions: list[tuple[object, ...]] = [(os.POSIX_SPAWN_CLOSE, number) for number in _inheritable()]
+    actions += [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, str(output), flags, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
@@ -75,6 +76,18 @@ def spawn(
         for number in moved:
             os.close(number)
     return Child(pid)
+
+
+def _inheritable() -> list[int]:
+    """What the daemon was itself started with: all that Python opens is closed by exec."""
+    with os.scandir("/proc/self/fd") as entries:
+        numbers = [int(entry.name) for entry in entries]
+    found = []
+    for number in numbers:
+        with contextlib.suppress(OSError):  # the scan's own descriptor
+            if number >= FIRST_DESCRIPTOR and os.get_inheritable(number):
+                found.append(number)
+    return found
 
 
 async def until_ready(child: Child, *, ready: Callable[[], Awaitable[None]], output: Path, name: str) -> None:

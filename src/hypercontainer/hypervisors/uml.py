@@ -85,7 +85,7 @@ class Uml(VmmHypervisor, name="uml", order=3):
             f"initrd={RUN_DIR}/{INITRAMFS}",
             *(_ubd(slot, disk) for slot, disk in enumerate(config.disks)),
             *(_nic(number, nic, nics.get(nic.mac)) for number, nic in enumerate(config.nics)),
-            *("con=null", "con0=null,fd:1", "ssl=null", "quiet"),
+            *("con=null", "con0=null,fd:1", "ssl=null", "quiet", "panic=-1"),
             *config.kernel_arguments,
         ]
 

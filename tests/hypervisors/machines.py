@@ -1,0 +1,216 @@
+"""Machines to test: their files, their start, and shell commands in them.
+
+An outside driver runs the same promises: ``HYPER_TEST_DRIVERS=package.module make test`` imports the
+modules named there (comma-separated), so that their drivers register themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import itertools
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hypercontainer.guest import boot
+from hypercontainer.guest.agent import Agent
+from hypercontainer.guest.protocol import StartProcess, Stream
+from hypercontainer.hypervisors.base import Hypervisor, Machine, drivers, load
+from hypercontainer.model.machine import Disk, MachineConfig, Nic
+
+MUST_RUN = frozenset({"uml", "tcg", "namespace"})  # on every machine that tests hyper
+MIB = 1 << 20
+
+_numbers = itertools.count(1)
+
+# The block device of slot $1, found as hyperstart finds it.
+FIND_SLOT = """
+slot() {
+    for block in /sys/block/*; do
+        [ "$(cat $block/serial 2>/dev/null)" = slot$1 ] && { echo /dev/${block##*/}; return; }
+    done
+    letter=$(echo abcdefghijklmnop | cut -c $(($1 + 1)))
+    for name in ubd$letter xvd$letter; do
+        [ -e /sys/block/$name ] && { echo /dev/$name; return; }
+    done
+    return 1
+}
+"""
+
+
+def driver_names() -> list[str]:
+    """Every driver that is known here, whether or not it can run."""
+    for module in filter(None, os.environ.get("HYPER_TEST_DRIVERS", "").split(",")):
+        importlib.import_module(module)
+    return list(drivers())
+
+
+@dataclass(kw_only=True)
+class Place:
+    """Where a test's machines live, and with what they start."""
+
+    hypervisor: Hypervisor
+    root: Path
+    initramfs: Path
+    machines: list[Machine] = field(default_factory=list)
+
+    def config(
+        self,
+        *,
+        disks: tuple[Disk, ...] = (),
+        nics: tuple[Nic, ...] = (),
+        vcpus: int = 1,
+        memory_mib: int = 64,
+    ) -> MachineConfig:
+        target = self.hypervisor.capabilities.kernel
+        return MachineConfig(
+            id=f"m{next(_numbers)}",
+            vcpus=vcpus,
+            memory_mib=memory_mib,
+            kernel=boot.find_kernel(target).path if target else self.initramfs,
+            initramfs=self.initramfs,
+            disks=disks,
+            nics=nics,
+        )
+
+    def run_dir(self, name: str = "") -> Path:
+        path = self.root / "machines" / (name or f"r{next(_numbers)}")
+        path.mkdir(parents=True)
+        return path
+
+    async def launch(self, config: MachineConfig, run_dir: Path | None = None) -> Machine:
+        machine = await self.hypervisor.launch(config, run_dir or self.run_dir())
+        self.machines.append(machine)
+        return machine
+
+    @contextlib.asynccontextmanager
+    async def booted(self, config: MachineConfig | None = None) -> AsyncIterator[Booted]:
+        """A machine whose hyperstart has answered; killed at the end of the block."""
+        machine = await self.launch(config or self.config())
+        try:
+            async with await connected(machine) as agent:
+                yield Booted(machine, agent)
+        finally:
+            await machine.kill()
+
+
+async def connected(machine: Machine) -> Agent:
+    """An agent of ``machine``; the deadline is generous, as test machines are slow."""
+    async with asyncio.timeout(30):
+        return await Agent.connect(await machine.connect())
+
+
+@dataclass
+class Booted:
+    machine: Machine
+    agent: Agent
+
+    async def shell(self, script: str, *, stdin: bytes | None = None) -> bytes:
+        """What ``script`` prints when a shell beside hyperstart runs it; fails when that fails."""
+        status, output, errors = await self.shell_status(script, stdin=stdin)
+        assert status == 0, (status, output[-200:], errors)
+        return output
+
+    async def shell_status(self, script: str, *, stdin: bytes | None = None) -> tuple[int, bytes, bytes]:
+        process = await self.agent.start_process(a_shell(script, stdin=stdin is not None))
+        collected = {Stream.STDOUT: bytearray(), Stream.STDERR: bytearray()}
+        async with asyncio.TaskGroup() as group:
+            if stdin is not None:
+                group.create_task(_feed(process, stdin))
+            while (output := await process.read()) is not None:
+                stream = Stream(output.stream)
+                collected[stream] += output.data
+                process.stored(stream, output.offset + len(output.data))
+        ended = await process.exited()
+        await process.forget()
+        return ended.status, bytes(collected[Stream.STDOUT]), bytes(collected[Stream.STDERR])
+
+
+async def _feed(process: object, data: bytes) -> None:
+    from hypercontainer.guest.agent import Process
+
+    assert isinstance(process, Process)
+    await process.write(data)
+    await process.write_end()
+
+
+def a_shell(script: str, *, stdin: bool = False) -> StartProcess:
+    return StartProcess(
+        process=next(_numbers),
+        container="",
+        is_main=False,
+        argv=("/bin/sh", "-c", FIND_SLOT + script),
+        environment=("PATH=/bin",),
+        working_directory="/",
+        user="",
+        groups=(),
+        terminal=False,
+        rows=0,
+        columns=0,
+        stdin=stdin,
+        limits=(),
+        privileged=True,
+    )
+
+
+def make_initramfs(directory: Path) -> Path:
+    """The real one, and a busybox for the tests behind it: the kernel unpacks one after the other."""
+    busybox = shutil.which("busybox")
+    assert busybox, "the tests need a static busybox: apt-get install busybox-static"
+    tree = directory / "tree"
+    (tree / "bin").mkdir(parents=True)
+    shutil.copy(busybox, tree / "bin/busybox")
+    for name in (
+        "sh",
+        "cat",
+        "cut",
+        "dd",
+        "sync",
+        "sleep",
+        "sha256sum",
+        "wc",
+        "head",
+        "nproc",
+        "date",
+        "mknod",
+    ):
+        (tree / "bin" / name).symlink_to("busybox")
+    names = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
+    archive = subprocess.run(
+        ["cpio", "-o", "-H", "newc", "--quiet"],
+        cwd=tree,
+        input=names.encode(),
+        check=True,
+        capture_output=True,
+    ).stdout
+    initramfs = directory / "both.cpio"
+    first = boot.make_initramfs(directory).read_bytes()
+    initramfs.write_bytes(first + bytes(-len(first) % 4) + archive)  # the kernel wants it aligned
+    return initramfs
+
+
+def a_disk(path: Path, content: bytes, *, size: int = MIB, read_only: bool = False) -> Disk:
+    path.write_bytes(content)
+    os.truncate(path, size)
+    return Disk(path=path, read_only=read_only)
+
+
+def processes_of(run_dir: Path) -> list[int]:
+    """Every process of the host, zombies apart, that was started for ``run_dir``."""
+    wanted = b"HYPER_MACHINE=" + os.fsencode(run_dir)
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and wanted in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
+def load_driver(name: str) -> Hypervisor:
+    driver_names()
+    return load(name)
