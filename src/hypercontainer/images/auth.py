@@ -69,11 +69,14 @@ class Authorizer:
         self._lock = asyncio.Lock()
         self.header = ""  # empty: ask without
 
-    async def answer(self, response: httpx.Response, sent: str) -> None:
-        """Find another header than ``sent``, which ``response`` (401) refused; raises Unauthorized."""
+    async def answer(self, response: httpx.Response, sent: str) -> bool:
+        """Find another header than ``sent``, which ``response`` (401) refused; raises Unauthorized.
+
+        False when another request has answered the challenge meanwhile.
+        """
         async with self._lock:
             if self.header != sent:
-                return  # another request has answered the challenge meanwhile
+                return False
             offered = {
                 item.scheme: item for item in challenges(response.headers.get_list("www-authenticate"))
             }
@@ -83,6 +86,7 @@ class Authorizer:
                 self.header = self._basic()
             else:
                 raise self._refused("it asks for a kind of login that hyper doesn't know")
+            return True
 
     def denied(self) -> Unauthorized:
         """What to say when the answer to a challenge is refused, too."""

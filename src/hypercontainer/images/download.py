@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +57,8 @@ class Download:
             await self.flush()
 
     async def flush(self) -> None:
+        if not self._batch:
+            return
         data, self._batch = bytes(self._batch), bytearray()
         await asyncio.shield(asyncio.to_thread(self._append, data))
         self._seen(self.at)
@@ -73,7 +74,7 @@ class Download:
         """Whether it is what was asked for; what is not is removed, so that a next try begins afresh."""
         self.found = f"sha256:{self._hash.hexdigest()}"
         if self.found == self.digest:
-            os.utime(self._target)
+            self._target.touch()
             return True
         await self.restart()
         return False
@@ -81,8 +82,9 @@ class Download:
 
 def _hash_existing(stop: Stop, path: Path, digest: hashlib._Hash) -> int:
     size = 0
-    with path.open("a+b") as file:
-        file.seek(0)
+    if not path.exists():
+        return size
+    with path.open("rb") as file:
         while data := file.read(_BATCH):
             stop.check()
             digest.update(data)

@@ -87,6 +87,12 @@ class Index:
         assert row is not None
         return self._image(row)
 
+    def document(self, image: Digest) -> bytes:
+        """The image's config, byte by byte as it came."""
+        row = self._one("SELECT document FROM image WHERE id = ?", image)
+        assert row is not None
+        return bytes(row["document"])
+
     def images(self) -> list[Image]:
         """All, the newest first by when the image was made, as Docker lists them."""
         images = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import msgspec
 
@@ -24,7 +24,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 Report = Callable[[Progress], None]
 
 
-async def relay(work: Callable[[Report], Awaitable[None]]) -> AsyncIterator[Progress]:
+async def relay(work: Callable[[Report], Awaitable[None]]) -> AsyncGenerator[Progress, None]:
     """Run ``work`` and give what it reports; ends or raises as it does.
 
     The work is a task of its own, so that it goes on while the reader is slow; it ends with the reader.

@@ -132,11 +132,17 @@ class Pull:
                 hint="images of Docker before 2017 (schema 1) must be pushed again" if "v1+" in kind else "",
             )
         manifest = _checked_manifest(data, wanted)
-        document = await registry.document(manifest.config)
+        document = await self._document(registry, manifest)
         diff_ids = checked_diff_ids(document, len(manifest.layers), what=f"the config of {wanted.familiar}")
         if is_asked:
             _check_platform(document, target, wanted)
         return _Found(manifest=manifest, digest=digest, document=document, diff_ids=tuple(diff_ids))
+
+    async def _document(self, registry: Registry, manifest: Manifest) -> bytes:
+        identity = manifest.config.checked_digest()
+        if self._library.index.has(identity):
+            return self._library.index.document(identity)
+        return await registry.document(manifest.config)
 
     async def _fetch(self, registry: Registry, wanted: Reference, found: _Found) -> tuple[Image, bool]:
         """Get what is missing, and keep the image; says also whether anything was new."""

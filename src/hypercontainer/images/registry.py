@@ -165,9 +165,11 @@ class Registry:
                 if response.status_code == 206:
                     raise Transient("it sent another part than was asked for")
                 await download.restart()
-            async for data in response.aiter_raw(64 << 10):
-                await download.take(data)
-        await download.flush()
+            try:
+                async for data in response.aiter_raw():  # not in larger pieces: a break would lose the last
+                    await download.take(data)
+            finally:
+                await download.flush()
         if not download.is_complete:
             raise Transient(f"it ended after {download.at} of {download.size} bytes")
 
@@ -248,8 +250,7 @@ class Registry:
                 await response.aclose()
                 if answered:
                     raise self._authorizer.denied()
-                await self._authorizer.answer(response, sent)
-                answered = True
+                answered = await self._authorizer.answer(response, sent)
             elif response.status_code in _REDIRECTS and "location" in response.headers:
                 await response.aclose()
                 url = self._redirected(url, response.headers["location"])

@@ -10,7 +10,8 @@ import builtins
 import dataclasses
 import datetime
 import os
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,10 @@ _BATCH = 1 << 20
 
 
 class Images:
+    """``pull``, ``load`` and ``import_`` work while their progress is read; who stops early closes them
+    (`contextlib.aclosing`), which ends the work and removes what it had begun.
+    """
+
     def __init__(
         self,
         root: Path,
@@ -67,7 +72,7 @@ class Images:
 
     async def pull(
         self, reference: str, *, platform: str = "", credentials: Credentials | None = None
-    ) -> AsyncIterator[Progress]:
+    ) -> AsyncGenerator[Progress, None]:
         """Fetch an image from its registry; what is here already is not fetched again.
 
         Raises Unauthorized, ImageNotFound, RegistryError, Unavailable; nothing half-done is kept but
@@ -81,22 +86,24 @@ class Images:
             pull = Pull(self._library, self._settings, self._certificates, report, retry=self._retry)
             await pull.run(wanted, platform, credentials)
 
-        async for progress in relay(work):
-            yield progress
+        async with aclosing(relay(work)) as lines:
+            async for progress in lines:
+                yield progress
 
-    async def load(self, archive: AsyncIterator[bytes]) -> AsyncIterator[Progress]:
+    async def load(self, archive: AsyncIterator[bytes]) -> AsyncGenerator[Progress, None]:
         """Add the images of an archive that ``docker save`` or an OCI tool wrote."""
 
         async def work(report: Report) -> None:
             with self._library.blobs.workspace() as workspace:
                 await self._load(await self._spool(archive, workspace), workspace, report)
 
-        async for progress in relay(work):
-            yield progress
+        async with aclosing(relay(work)) as lines:
+            async for progress in lines:
+                yield progress
 
     async def import_(
         self, archive: AsyncIterator[bytes], *, reference: str, changes: Sequence[str] = ()
-    ) -> AsyncIterator[Progress]:
+    ) -> AsyncGenerator[Progress, None]:
         """Make an image of one layer, a tar of a root file system; ``reference`` may be empty."""
         name = Reference.parse(reference) if reference else None
         if name is not None and name.digest is not None:
@@ -109,8 +116,9 @@ class Images:
             with self._library.blobs.workspace() as workspace:
                 await self._import(await self._spool(archive, workspace), name, config, workspace, report)
 
-        async for progress in relay(work):
-            yield progress
+        async with aclosing(relay(work)) as lines:
+            async for progress in lines:
+                yield progress
 
     def get(self, name: str) -> Image:
         """The image by reference, id, or the beginning of its id; raises ImageNotFound."""
