@@ -17,6 +17,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, TypeVar, cast
 
 import h11
@@ -249,7 +250,12 @@ class _Connection:
         if answer.status not in {204, 304}:
             headers.append(("Content-Length", str(len(answer.body))))
         is_head = request is not None and request.method == "HEAD"
-        data = self._bytes(h11.Response(status_code=answer.status, headers=self._headers(headers)))
+        head = h11.Response(
+            status_code=answer.status,
+            headers=self._headers(headers),
+            reason=HTTPStatus(answer.status).phrase,
+        )
+        data = self._bytes(head)
         if answer.body and not is_head:
             data += self._bytes(h11.Data(data=answer.body))
         async with asyncio.timeout(self._limits.write_s):
@@ -258,7 +264,7 @@ class _Connection:
     async def _send_stream(self, answer: Stream, request: Request) -> None:
         headers = self._headers([("Content-Type", answer.content_type)])
         async with contextlib.aclosing(cast("Any", answer.chunks)) as chunks:
-            await self.write(self._bytes(h11.Response(status_code=200, headers=headers)))
+            await self.write(self._bytes(h11.Response(status_code=200, headers=headers, reason="OK")))
             if request.method != "HEAD":
                 async for chunk in chunks:
                     await self.write(self._bytes(h11.Data(data=chunk)))
