@@ -77,7 +77,7 @@ def test_an_override_is_a_kernel_or_a_directory_of_kernels(tmp_path: Path) -> No
     kernel.write_bytes(b"....Linux version 6.12.73-hyper (root@host) #1....")
     assert boot.find_kernel("x86_64", override=kernel).path == kernel
     assert boot.find_kernel("x86_64", override=tmp_path).path == kernel
-    with pytest.raises(Unavailable, match="hyperd.toml|no um kernel"):
+    with pytest.raises(Unavailable, match="no um kernel"):
         boot.find_kernel("um", override=str(tmp_path))
     with pytest.raises(InvalidRequest, match="target"):
         boot.find_kernel("vax")
