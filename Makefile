@@ -33,8 +33,7 @@ gen: ## write the generated files again
 	$(PYTHON) tools/gen_protocol.py
 
 kernel: setup ## hyperkernel for um and x86_64, from the cache when its inputs are the same
-	@$(PYTHON) guest/kernel/build.py --target um --output $(DATA)/kernel/um
-	@$(PYTHON) guest/kernel/build.py --target x86_64 --output $(DATA)/kernel/x86_64
+	@$(PYTHON) -m guest.kernel.build --output $(DATA)/kernel
 
 guest: setup ## hyperstart
 	@$(MAKE) -s -C guest/hyperstart hyperstart

@@ -24,12 +24,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from guest.kernel import check, source
+from guest.kernel import check, edits, source
 
 HERE = Path(__file__).parent
-DRIVERS = HERE / "drivers"
 PACKAGE = "linux-source-6.12"
-RECIPE = ("build.py", "check.py", "source.py")
+RECIPE = ("build.py", "edits.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +39,15 @@ class Target:
     architecture: str  # make's ARCH
     fragments: tuple[str, ...]
     product: str  # make's goal and the file that it leaves
+    drivers: tuple[str, ...]  # how the names of its own begin
     compile_steps: int  # roughly, to show progress
 
     def fragment_paths(self) -> list[Path]:
         return [HERE / "fragments" / f"{name}.config" for name in self.fragments]
+
+    def driver_paths(self) -> list[Path]:
+        shared = [edits.DRIVERS / name for name in ("Kconfig", "Makefile")]
+        return shared + [path for name in self.drivers for path in sorted(edits.DRIVERS.glob(f"{name}*"))]
 
 
 TARGETS = {
@@ -54,14 +58,16 @@ TARGETS = {
             architecture="um",
             fragments=("base", "files", "network", "um"),
             product="linux",
-            compile_steps=1000,
+            drivers=("hyper_channel", "hyper_start"),
+            compile_steps=1260,
         ),
         Target(
             name="x86_64",
             architecture="x86_64",
             fragments=("base", "files", "network", "virtio", "x86_64"),
             product="vmlinux",
-            compile_steps=1300,
+            drivers=("hyper_poweroff",),
+            compile_steps=1500,
         ),
     )
 }
@@ -83,7 +89,7 @@ def key(target: Target, kernel_source: source.Source) -> str:
     """The hash of everything that decides what comes out: source, fragments, drivers, recipe, compiler."""
     compiler = subprocess.run(["gcc", "-dumpfullversion"], capture_output=True, text=True, check=True).stdout
     digest = hashlib.sha256(f"{target.name} {kernel_source.sha256} {compiler}".encode())
-    for path in (*target.fragment_paths(), *sorted(DRIVERS.iterdir()), *(HERE / name for name in RECIPE)):
+    for path in (*target.fragment_paths(), *target.driver_paths(), *(HERE / name for name in RECIPE)):
         content = path.read_bytes()
         digest.update(f"{path.name} {len(content)} ".encode() + content)
     return digest.hexdigest()
@@ -93,6 +99,8 @@ def build(target: Target, kernel_source: source.Source, tree: Path, directory: P
     """Build ``target`` from ``tree``; kernel, config and ``kernel.json`` go to ``directory``."""
     with tempfile.TemporaryDirectory(prefix=f"{target.name}-", dir=tree.parent) as objects:
         make = ["make", "-C", str(tree), f"O={objects}", f"ARCH={target.architecture}"]
+        # Unwind tables are read by nobody; User-Mode Linux would keep a megabyte of them in memory.
+        make += ["KCFLAGS=-fno-asynchronous-unwind-tables"]
         configure(target, make, Path(objects))
         compile_kernel(target, [*make, f"-j{jobs}"], log=directory.parent / f"{target.name}.log")
         subprocess.run(
@@ -102,29 +110,6 @@ def build(target: Target, kernel_source: source.Source, tree: Path, directory: P
         shutil.copy(f"{objects}/.config", directory / "config")
         release = (Path(objects) / "include/config/kernel.release").read_text().strip()
     write_manifest(target, kernel_source, directory, release)
-
-
-def add_drivers(tree: Path) -> None:
-    """Put our drivers into the tree as ``drivers/hyper``, and into what make and Kconfig read."""
-    shutil.copytree(DRIVERS, tree / "drivers/hyper")
-    append(tree / "drivers/Makefile", "obj-y += hyper/\n")
-    append(tree / "drivers/Kconfig", 'source "drivers/hyper/Kconfig"\n')
-    allow_static_link(tree / "arch/um/drivers/Kconfig")
-
-
-def append(path: Path, addition: str) -> None:
-    path.write_text(f"{path.read_text()}\n{addition}")
-
-
-def allow_static_link(kconfig: Path) -> None:
-    """Let the vector network driver into a static kernel.
-
-    Only its transports gre and l2tpv3 look up host names, which a static glibc cannot do everywhere; we use
-    taps and sockets.
-    """
-    text = kconfig.read_text()
-    head, vector, tail = text.partition("config UML_NET_VECTOR\n")
-    kconfig.write_text(head + vector + tail.replace("\tselect MAY_HAVE_RUNTIME_DEPS\n", "", 1))
 
 
 def configure(target: Target, make: list[str], objects: Path) -> None:
@@ -238,9 +223,11 @@ def make_missing(
     """Build each missing target into its place in the cache, all from one unpacked tree."""
     print(f"kernel: source {kernel_source.file}", file=sys.stderr)
     package = source.fetch(kernel_source, cache / "source")
+    for abandoned in cache.glob("tree-*"):  # of a build that was killed: we hold the lock
+        shutil.rmtree(abandoned, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="tree-", dir=cache) as scratch:
         tree = source.unpack(package, Path(scratch) / "source")
-        add_drivers(tree)
+        edits.apply(tree)
         for target, place in missing.items():
             began = time.monotonic()
             fresh = Path(scratch) / target.name
@@ -273,7 +260,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         run([TARGETS[name] for name in arguments.target or TARGETS], arguments.output, jobs=arguments.jobs)
-    except (BuildError, source.SourceError, subprocess.CalledProcessError) as error:
+    except (BuildError, edits.EditError, source.SourceError, subprocess.CalledProcessError) as error:
         print(f"kernel: {error}", file=sys.stderr)
         return 1
     return 0
