@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hypercontainer.guest import boot
-from hypercontainer.guest.agent import Agent
+from hypercontainer.guest.agent import Agent, Process
 from hypercontainer.guest.protocol import StartProcess, Stream
 from hypercontainer.hypervisors.base import Hypervisor, Machine, drivers, load
 from hypercontainer.model.machine import Disk, MachineConfig, Nic
@@ -39,6 +39,13 @@ slot() {
         [ -e /sys/block/$name ] && { echo /dev/$name; return; }
     done
     return 1
+}
+# Make the driver of slot $1 look at its device again.
+probe() {
+    device=$(readlink -f /sys/block/$(basename $(slot $1))/device)
+    driver=$(readlink -f $device/driver) || return 0
+    [ ${driver##*/} = virtio_blk ] || return 0
+    echo ${device##*/} > $driver/unbind && echo ${device##*/} > $driver/bind
 }
 """
 
@@ -119,22 +126,21 @@ class Booted:
     async def shell_status(self, script: str, *, stdin: bytes | None = None) -> tuple[int, bytes, bytes]:
         process = await self.agent.start_process(a_shell(script, stdin=stdin is not None))
         collected = {Stream.STDOUT: bytearray(), Stream.STDERR: bytearray()}
-        async with asyncio.TaskGroup() as group:
-            if stdin is not None:
-                group.create_task(_feed(process, stdin))
+        feeding = asyncio.ensure_future(_feed(process, stdin or b""))
+        try:
             while (output := await process.read()) is not None:
                 stream = Stream(output.stream)
                 collected[stream] += output.data
                 process.stored(stream, output.offset + len(output.data))
+        finally:
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
         ended = await process.exited()
         await process.forget()
         return ended.status, bytes(collected[Stream.STDOUT]), bytes(collected[Stream.STDERR])
 
 
-async def _feed(process: object, data: bytes) -> None:
-    from hypercontainer.guest.agent import Process
-
-    assert isinstance(process, Process)
+async def _feed(process: Process, data: bytes) -> None:
     await process.write(data)
     await process.write_end()
 

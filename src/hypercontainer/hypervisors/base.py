@@ -52,7 +52,11 @@ class Machine(ABC):
         raise Unsupported("this driver cannot pause a machine")
 
     async def swap_disk(self, slot: int, disk: Disk) -> None:
-        """Put another backing under ``slot`` while the guest runs with the slot unmounted."""
+        """Put another backing under ``slot`` while the guest runs with the slot unmounted.
+
+        The guest may go on to see the size of the backing before until its driver is bound to the device
+        anew: QEMU tells a guest of a new size only for disks that it resized itself.
+        """
         raise Unsupported("this driver cannot swap a disk of a running machine")
 
     def console(self) -> str:
