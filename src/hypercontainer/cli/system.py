@@ -129,7 +129,7 @@ def _print_checks(checks: Sequence[Record]) -> None:
     for check in checks:
         mark = output.styled("✓", "green") if check.ok else output.styled("!", "yellow")
         print(f"  {mark} {check.subject:<{width}}  {check.found}")
-        if check.hint:
+        if check.hint and not check.ok:
             print(f"    {'':<{width}}  {output.styled('-> ' + check.hint, 'cyan')}")
 
 

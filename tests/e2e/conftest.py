@@ -1,0 +1,52 @@
+"""A hyperd for each driver that runs here, with an image of busybox; every test leaves it without pods."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.guest import boot
+from hypercontainer.hypervisors import base
+from tests.e2e.hyper import Hyper, new_root
+from tests.support.images import busybox_archive
+
+DRIVERS = ("uml", "tcg", "kvm")
+MUST_RUN = {"uml", "tcg"}  # wherever hyper is tested
+
+
+def _why_not(driver: str, cache: Path) -> str | None:
+    if not boot.DATA.joinpath("hyperstart").exists():
+        return "hyperstart is not built: make guest"
+    return asyncio.run(base.load(driver).missing(cache=cache))
+
+
+@pytest.fixture(scope="session", params=DRIVERS)
+def daemon(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hyper]:
+    """A hyperd whose pods run under one driver."""
+    driver = str(request.param)
+    if reason := _why_not(driver, tmp_path_factory.mktemp("cache")):
+        if driver in MUST_RUN and os.environ.get("HYPER_STRICT") == "1":
+            pytest.fail(f"{driver} must run here: {reason}")
+        pytest.skip(f"not on this host: {driver}: {reason}")
+    hyper = Hyper(root=new_root(), driver=driver)
+    try:
+        hyper.start_daemon()
+        archive = busybox_archive(hyper.root / "busybox.tar")
+        hyper.ok("load", "-q", "-i", str(archive))
+        yield hyper
+        hyper.remove_all()
+    finally:
+        hyper.stop_daemon()
+        shutil.rmtree(hyper.root, ignore_errors=True)
+
+
+@pytest.fixture
+def hyper(daemon: Hyper) -> Iterator[Hyper]:
+    """The daemon, without pods before and after."""
+    yield daemon
+    daemon.remove_all()

@@ -1,0 +1,203 @@
+"""The real ``hyper`` against a hyperd of its own: how tests type commands and read what comes."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+PROGRAM = [sys.executable, "-m", "hypercontainer"]
+DAEMON = [sys.executable, "-m", "hypercontainer.daemon"]
+_ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def out(self) -> str:
+        return self.stdout.decode()
+
+    @property
+    def err(self) -> str:
+        return self.stderr.decode()
+
+
+@dataclass(kw_only=True)
+class Hyper:
+    """A root of its own, with a daemon; commands run as they would in a shell."""
+
+    root: Path
+    driver: str
+    environment: dict[str, str] = field(default_factory=dict)
+    daemon: subprocess.Popen[bytes] | None = None
+
+    def start_daemon(self) -> None:
+        (self.root / "etc").mkdir(parents=True, exist_ok=True)
+        (self.root / "etc/hyperd.toml").write_text(self._settings())
+        log = self.root / "hyperd.log"
+        with log.open("ab") as file:
+            self.daemon = subprocess.Popen(
+                DAEMON, env=self._environment(), stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd="/"
+            )
+        deadline = time.monotonic() + 30
+        while not (self.root / "run/hyper.sock").exists():
+            assert self.daemon.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
+
+    def _settings(self) -> str:
+        number = os.getpid() % 200
+        low = {"uml": 0, "tcg": 1, "kvm": 2}.get(self.driver, 3)
+        network = f'bridge = "hyt{low}{number}"\nsubnet = "10.{90 + low}.{number}.0/24"\n'
+        return f'hypervisor = "{self.driver}"\n{network}'
+
+    def stop_daemon(self) -> None:
+        if self.daemon is not None:
+            self.daemon.terminate()
+            self.daemon.wait(timeout=30)
+            self.daemon = None
+
+    def _environment(self) -> dict[str, str]:
+        keep = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
+        return keep | {"HYPER_ROOT": str(self.root), "TERM": "xterm", "COLUMNS": "200"} | self.environment
+
+    def __call__(self, *words: str, stdin: bytes | None = None, timeout: float = 90) -> Result:
+        """Run ``hyper WORDS`` to its end."""
+        done = subprocess.run(
+            [*PROGRAM, *words],
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            env=self._environment(),
+            timeout=timeout,
+            check=False,
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def ok(self, *words: str, stdin: bytes | None = None, timeout: float = 90) -> str:
+        """What a command prints that must go well; without the newline at its end."""
+        result = self(*words, stdin=stdin, timeout=timeout)
+        assert result.status == 0, f"hyper {' '.join(words)}: {result.status}: {result.err}\n{result.out}"
+        return result.out.rstrip("\n")
+
+    def run(self, *words: str, stdin: bytes | None = None, timeout: float = 90) -> Result:
+        """A run that leaves nothing, and needs no network."""
+        return self("run", "--rm", "--network", "none", *words, stdin=stdin, timeout=timeout)
+
+    def json(self, *words: str) -> list[dict[str, Any]]:
+        """A listing as objects."""
+        return [json.loads(line) for line in self.ok(*words, "--format", "json").splitlines()]
+
+    def state(self, name: str) -> str:
+        found: str = json.loads(self.ok("inspect", "--type", "pod", name))[0]["pod"]["state"]
+        return found
+
+    def spawn(self, *words: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Run ``hyper WORDS`` beside the test."""
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen[bytes]([*PROGRAM, *words], env=self._environment(), **(pipes | options))
+
+    @contextlib.contextmanager
+    def terminal(self, *words: str, rows: int = 24, columns: int = 80) -> Iterator[Screen]:
+        """Run ``hyper WORDS`` on a terminal of its own."""
+        screen = Screen.open([*PROGRAM, *words], self._environment(), rows=rows, columns=columns)
+        try:
+            yield screen
+        finally:
+            screen.close()
+
+    def remove_all(self) -> None:
+        if names := self.ok("list", "-q").split():
+            self("rm", "-f", *names)
+
+
+class Screen:
+    """A program on a pseudo terminal, and who sits before it."""
+
+    def __init__(self, child: subprocess.Popen[bytes], outer: int) -> None:
+        self._child = child
+        self._outer = outer
+        self.seen = b""
+
+    @classmethod
+    def open(cls, command: list[str], environment: dict[str, str], *, rows: int, columns: int) -> Screen:
+        outer, inner = pty.openpty()
+        _resize(outer, rows, columns)
+        setsid = shutil.which("setsid")
+        assert setsid, "setsid (util-linux) gives a test's terminal to hyper"
+        child = subprocess.Popen(  # --ctty, so that a resize and Ctrl-C reach it as in a real terminal
+            [setsid, "--ctty", "--wait", *command], stdin=inner, stdout=inner, stderr=inner, env=environment
+        )
+        os.close(inner)
+        return cls(child, outer)
+
+    def type(self, keys: str | bytes) -> None:
+        os.write(self._outer, keys.encode() if isinstance(keys, str) else keys)
+
+    def resize(self, rows: int, columns: int) -> None:
+        _resize(self._outer, rows, columns)
+
+    def wait_for(self, text: str, *, timeout: float = 30) -> str:
+        """All that was shown up to ``text``, which must come; what comes after it is kept."""
+        wanted, deadline = text.encode(), time.monotonic() + timeout
+        while wanted not in _ESCAPES.sub(b"", self.seen):
+            left = deadline - time.monotonic()
+            ready = left > 0 and bool(select.select([self._outer], [], [], left)[0])
+            data = self._read() if ready else b""
+            assert data, f"{text!r} never came: {self.seen!r}"
+            self.seen += data
+        before, _, self.seen = _ESCAPES.sub(b"", self.seen).partition(wanted)
+        return before.decode(errors="replace")
+
+    def _read(self) -> bytes:
+        try:
+            return os.read(self._outer, 65536)
+        except OSError:  # EIO: everybody has closed the inner side
+            return b""
+
+    def wait(self, *, timeout: float = 30) -> int:
+        """The exit status, once the program has ended."""
+        deadline = time.monotonic() + timeout
+        while self._child.poll() is None:
+            assert time.monotonic() < deadline, f"it does not end: {self.seen!r}"
+            if select.select([self._outer], [], [], 0.05)[0]:
+                self.seen += self._read()
+        return self._child.returncode
+
+    def close(self) -> None:
+        os.close(self._outer)  # hangs up
+        try:
+            self._child.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+
+
+def _resize(descriptor: int, rows: int, columns: int) -> None:
+    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def new_root() -> Path:
+    """A short path: unix sockets live below it."""
+    return Path(tempfile.mkdtemp(prefix="hyper-e2e-"))
