@@ -84,7 +84,7 @@ def busybox_layer() -> bytes:
         _add_file(layer, "etc/group", b"root:x:0:\nnogroup:x:65534:\n")
         _add_file(layer, "etc/os-release", b'NAME="BusyBox"\nID=busybox\nPRETTY_NAME="BusyBox"\n')
         _add_file(layer, "bin/busybox", binary.read_bytes(), mode=0o755)
-        for applet in ["env", *listed.split()]:
+        for applet in sorted({"env", *listed.split()} - {"busybox"}):
             layer.addfile(_member(f"bin/{applet}", tarfile.SYMTYPE, 0o777, link="busybox"))
         layer.addfile(_member("usr/bin/env", tarfile.SYMTYPE, 0o777, link="../../bin/busybox"))
     return output.getvalue()

@@ -207,6 +207,7 @@ def _file(disk: Disk) -> dict[str, object]:
         "read-only": disk.read_only,
         "aio": "threads",
         "discard": "unmap",
+        "locking": "off" if disk.read_only else "auto",  # an image is shared, with UML's machines too
     }
 
 

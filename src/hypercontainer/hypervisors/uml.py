@@ -142,7 +142,7 @@ def _slot_name(slot: int) -> str:
 
 
 def _ubd(slot: int, disk: Disk) -> str:
-    flags = "r" if disk.read_only else ""
+    flags = "rs" if disk.read_only else ""  # s: unlocked, since an image is shared with other machines
     return f"ubd{slot}{flags}={RUN_DIR}/{_slot_name(slot)}"
 
 
