@@ -46,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HyperError as error:
         print(f"hyperd: {error.message}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)
         return RUNS_ALREADY if isinstance(error, Conflict) else 1
+    except OSError as error:
+        print(f"hyperd: {error}", file=sys.stderr)
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,20 +63,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, paths: Paths) -> int:
-    settings = Settings.load(options.config or paths.config / "hyperd.toml")
     os.umask(0o077)
     _make_directory(paths.state, mode=0o700)
     _make_directory(paths.run, mode=0o700 if _group() is None else 0o711)
+    settings = Settings.load(options.config or paths.config / "hyperd.toml")
     with _lock(paths):
         logs.set_up(file=options.log, debug=options.debug)
         _raise_limits()
         os.chdir("/")
-        listeners = _listen(paths)
-        try:
+        with _listening(paths) as listeners:
             asyncio.run(_serve(paths, settings, listeners))
-        finally:
-            for listener in listeners:
-                listener.close()
     return 0
 
 
@@ -126,9 +125,18 @@ def _raise_limits() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _listen(paths: Paths) -> list[socket.socket]:
-    """The sockets that systemd passed, else our own, which replaces a dead daemon's."""
-    return _passed_sockets() or [_bind(paths.socket)]
+@contextlib.contextmanager
+def _listening(paths: Paths) -> Iterator[list[socket.socket]]:
+    """The sockets that systemd passed, which stay, else our own, which goes with us."""
+    passed = _passed_sockets()
+    listeners = passed or [_bind(paths.socket)]
+    try:
+        yield listeners
+    finally:
+        for listener in listeners:
+            listener.close()
+        if not passed:
+            paths.socket.unlink(missing_ok=True)
 
 
 def _passed_sockets() -> list[socket.socket]:

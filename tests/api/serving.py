@@ -21,8 +21,16 @@ from hypercontainer.model.rest import TimelineMark, TimelineView
 class Serving:
     """A running server; ``stop`` ends it as SIGTERM ends hyperd."""
 
-    def __init__(self, path: Path, routes: Routes | None, limits: Limits | None, engine: object) -> None:
+    def __init__(
+        self,
+        path: Path,
+        routes: Routes | None,
+        limits: Limits | None,
+        engine: object,
+        processes: list[HostProcess],
+    ) -> None:
         self.path = path
+        self._processes = processes
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
@@ -38,6 +46,8 @@ class Serving:
         self._loop = asyncio.get_running_loop()
         self._ready.set()
         await self._server.run([self._listener], stop=self._stop)
+        for process in self._processes:
+            await process.end()
 
     def stop(self) -> None:
         with contextlib.suppress(RuntimeError):  # it has been stopped
@@ -63,9 +73,17 @@ class Serving:
 
 @contextlib.contextmanager
 def serving(
-    directory: Path, routes: Routes | None = None, *, limits: Limits | None = None, engine: object = None
+    directory: Path,
+    routes: Routes | None = None,
+    *,
+    limits: Limits | None = None,
+    engine: object = None,
+    processes: list[HostProcess] | None = None,
 ) -> Iterator[Serving]:
-    server = Serving(directory / "server.sock", routes, limits, engine)
+    """Serve in ``directory``; ``processes`` are ended with the server."""
+    server = Serving(
+        directory / "server.sock", routes, limits, engine, processes if processes is not None else []
+    )
     try:
         yield server
     finally:
@@ -137,3 +155,8 @@ class HostProcess(Attachment):
 
     def close(self) -> None:
         self.is_closed.set()
+
+    async def end(self) -> None:
+        if self.child.returncode is None:
+            self.child.kill()
+        await self.child.communicate()

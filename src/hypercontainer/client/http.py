@@ -27,7 +27,18 @@ class Record(dict[str, Any]):
 
 
 def decode(data: bytes) -> Any:
-    return json.loads(data, object_hook=Record)
+    """JSON of hyperd, its objects as `Record`."""
+    try:
+        return json.loads(data, object_hook=Record)
+    except ValueError as error:
+        raise Unavailable(f"hyperd's answer cannot be read: {error}") from error
+
+
+def _number(text: str, base: int) -> int:
+    try:
+        return int(text, base)
+    except ValueError as error:
+        raise Unavailable(f"hyperd's answer cannot be read: {text[:40]!r} is no length") from error
 
 
 class Answer:
@@ -41,12 +52,12 @@ class Answer:
 
     def read_head(self) -> None:
         while b"\r\n\r\n" not in self._buffer:
+            if len(self._buffer) > _MAX_HEAD:
+                raise Unavailable(f"what answers is not hyperd: {self._buffer[:40]!r}")
             if not self._receive():
                 raise Unavailable(
                     "hyperd closed the connection without an answer", hint="its log may say why"
                 )
-            if len(self._buffer) > _MAX_HEAD:
-                raise Unavailable(f"what answers is not hyperd: {self._buffer[:40]!r}")
         head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
         try:
@@ -74,7 +85,7 @@ class Answer:
             if self.headers.get("transfer-encoding", "").lower() == "chunked":
                 yield from self._in_chunks()
             else:
-                yield from self._plain(int(self.headers.get("content-length", "-1")))
+                yield from self._plain(_number(self.headers.get("content-length", "-1"), 10))
         finally:
             self.close()
 
@@ -96,7 +107,7 @@ class Answer:
 
     def _in_chunks(self) -> Iterator[bytes]:
         while True:
-            size = int(self._line().partition(b";")[0], 16)
+            size = _number(self._line().partition(b";")[0].decode("latin-1"), 16)
             if size == 0:
                 while self._line():
                     pass
@@ -167,7 +178,7 @@ def _query(query: Mapping[str, object] | None) -> str:
 def _decode_or_none(data: bytes) -> Any:
     try:
         return decode(data)
-    except ValueError:
+    except Unavailable:
         return None
 
 

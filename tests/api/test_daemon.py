@@ -1,0 +1,183 @@
+"""hyperd as a process: one for each root, quick to answer, clean when it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.client import Client, ensure_daemon, is_listening
+from hypercontainer.client.start import RUNS_ALREADY
+from hypercontainer.config import Paths
+from hypercontainer.errors import Unavailable
+
+HYPERD = (sys.executable, "-m", "hypercontainer.daemon")
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("HYPER_ROOT", str(tmp_path))
+    yield tmp_path
+    _end(Paths.default())
+
+
+def _end(paths: Paths) -> None:
+    """End the daemon that a test has left, and wait until it is gone."""
+    if not paths.lock.exists():
+        return
+    pid = int(paths.lock.read_text().strip() or 0)
+    if pid and is_listening(paths):
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 10
+    while is_listening(paths) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def daemon(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    child = subprocess.Popen(
+        [*HYPERD, *arguments], stderr=subprocess.PIPE, text=True, env=os.environ | environment
+    )
+    try:
+        yield child
+    finally:
+        child.terminate()
+        child.communicate(timeout=10)
+
+
+def wait_for(paths: Paths) -> Client:
+    deadline = time.monotonic() + 10
+    while not is_listening(paths):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return Client(paths.socket)
+
+
+def test_the_first_command_starts_the_daemon(root: Path) -> None:
+    paths = Paths.default()
+    ensure_daemon(paths)
+    client = Client(paths.socket)
+    assert client.system.ping() == "OK"
+    assert client.pods.list() == []
+    assert paths.socket.stat().st_mode & 0o777 in {0o600, 0o660}
+    assert paths.state.stat().st_mode & 0o077 == 0
+
+
+def test_many_commands_at_once_start_one_daemon(root: Path) -> None:
+    program = "from hypercontainer.client import Client; print(Client.default().system.ping())"
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(
+            pool.map(
+                lambda _: subprocess.run([sys.executable, "-c", program], capture_output=True, text=True),
+                range(4),
+            )
+        )
+    assert [answer.stdout for answer in answers] == ["OK\n"] * 4, [answer.stderr for answer in answers]
+
+
+def test_a_second_daemon_says_so_and_ends(root: Path) -> None:
+    with daemon() as first:
+        wait_for(Paths.default())
+        second = subprocess.run(HYPERD, capture_output=True, text=True, timeout=10)
+        assert second.returncode == RUNS_ALREADY
+        assert f"pid {first.pid}" in second.stderr
+        assert Client(Paths.default().socket).system.ping() == "OK"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_daemon_in_order(root: Path, number: int) -> None:
+    with daemon() as child:
+        wait_for(Paths.default()).system.ping()
+        child.send_signal(number)
+        assert child.wait(10) == 0
+    assert not Paths.default().socket.exists()
+
+
+def test_a_daemon_takes_over_from_one_that_was_killed(root: Path) -> None:
+    with daemon() as child:
+        wait_for(Paths.default()).system.ping()
+        child.kill()
+        child.wait(10)
+        assert Paths.default().socket.exists()
+        ensure_daemon(Paths.default())
+        assert Client(Paths.default().socket).system.ping() == "OK"
+
+
+def test_a_root_deeper_than_a_socket_name_can_say_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 100) / ("e" * 100)
+    monkeypatch.setenv("HYPER_ROOT", str(deep))
+    paths = Paths.default()
+    try:
+        ensure_daemon(paths)
+        assert Client(paths.socket).system.ping() == "OK"
+    finally:
+        _end(paths)
+
+
+def test_a_daemon_that_cannot_start_says_why_to_the_command(root: Path) -> None:
+    (root / "etc").mkdir()
+    (root / "etc" / "hyperd.toml").write_text('hypervisr = "uml"\n')
+    started = time.monotonic()
+    with pytest.raises(Unavailable) as refusal:
+        ensure_daemon(Paths.default())
+    assert "unknown key 'hypervisr'" in refusal.value.message
+    assert time.monotonic() - started < 5
+
+
+def test_something_else_in_the_place_of_the_socket_is_left_alone(root: Path) -> None:
+    paths = Paths.default()
+    paths.run.mkdir()
+    paths.socket.write_text("mine")
+    with pytest.raises(Unavailable, match="in the way"):
+        ensure_daemon(paths)
+    assert paths.socket.read_text() == "mine"
+
+
+def test_a_root_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    result = subprocess.run(
+        [*HYPERD, "--root", str(tmp_path / "file" / "below")], capture_output=True, text=True, timeout=10
+    )
+    assert result.returncode == 1
+    assert "cannot use" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_socket_of_systemd_is_taken_and_left_in_place(root: Path) -> None:
+    path = root / "passed.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        # what systemd does between fork and exec: descriptor 3, and LISTEN_PID is the new process
+        program = (
+            f"import os, sys; os.dup2({listener.fileno()}, 3); "
+            "os.environ |= {'LISTEN_FDS': '1', 'LISTEN_PID': str(os.getpid())}; "
+            "os.execv(sys.executable, [sys.executable, '-m', 'hypercontainer.daemon'])"
+        )
+        child = subprocess.Popen([sys.executable, "-c", program], pass_fds=[listener.fileno()])
+    try:
+        assert Client(path).system.ping() == "OK"
+        assert not Paths.default().socket.exists()
+    finally:
+        child.terminate()
+        child.wait(10)
+    assert path.exists()
+
+
+def test_the_daemon_answers_soon_after_its_start(root: Path) -> None:
+    ensure_daemon(Paths.default())  # makes what only the first start makes
+    _end(Paths.default())
+    started = time.monotonic()
+    ensure_daemon(Paths.default())
+    assert time.monotonic() - started < 2  # about 0.3 s on an idle machine; this one may be busy
