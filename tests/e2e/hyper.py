@@ -113,10 +113,15 @@ class Hyper:
         found: str = json.loads(self.ok("inspect", "--type", "pod", name))[0]["pod"]["state"]
         return found
 
-    def spawn(self, *words: str, **options: Any) -> subprocess.Popen[bytes]:
+    def spawn(self, *words: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
         """Run ``hyper WORDS`` beside the test."""
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen[bytes]([*PROGRAM, *words], env=self._environment(), **(pipes | options))
+        return subprocess.Popen(
+            [*PROGRAM, *words],
+            env=self._environment(),
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     @contextlib.contextmanager
     def terminal(self, *words: str, rows: int = 24, columns: int = 80) -> Iterator[Screen]:

@@ -151,7 +151,7 @@ def test_much_of_stdin_comes_back_whole_and_its_end_is_sent(peer: Peer, tmp_path
 def test_stdin_waits_while_hyperd_does_not_read(peer: Peer) -> None:
     """The writer is held up, and hyper does not keep what it cannot send."""
     reading = threading.Event()
-    peer.on = lambda kind, payload: bool(reading.wait(30))  # type: ignore[assignment,return-value]
+    peer.on = lambda kind, payload: bool(reading.wait(30))  # type: ignore[assignment]
     child = peer.attach(reads_stdin=True, stdin=subprocess.PIPE)
     assert child.stdin is not None
     os.set_blocking(child.stdin.fileno(), False)
