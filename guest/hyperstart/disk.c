@@ -25,7 +25,8 @@ static bool is_slot(const char *device, uint8_t slot)
 	char path[300], serial[32], expected[32];
 
 	snprintf(path, sizeof(path), "/sys/block/%s/serial", device);
-	if (!read_line(path, serial, sizeof(serial)) && serial[0]) {
+	/* ubd disks say "(null)" */
+	if (!read_line(path, serial, sizeof(serial)) && !strncmp(serial, "slot", 4)) {
 		snprintf(expected, sizeof(expected), "slot%u", slot);
 		return !strcmp(serial, expected);
 	}

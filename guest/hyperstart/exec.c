@@ -236,11 +236,19 @@ static int try_exec(char *const *argv, char *const *environment)
 	return failed("execve", argv[0]);
 }
 
+/* Unlike hyperstart, what it starts may be killed when memory runs out. */
+static int allow_oom_kill(void)
+{
+	return guest.in_namespaces ? 0 : write_text(AT_FDCWD, "/proc/self/oom_score_adj", "0");
+}
+
 static int prepare(const struct container *container, const struct stdio *stdio,
 		   const struct msg_start_process *message, struct user *user)
 {
 	int result = take_streams(stdio);
 
+	if (!result)
+		result = allow_oom_kill();
 	if (!result && container)
 		result = join(container);
 	cleanup_fd int root = result ? -1 : open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);

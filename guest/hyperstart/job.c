@@ -21,6 +21,7 @@ static void job_is_late(struct timer *timer)
 	kill(container_of(timer, struct job, deadline)->pid, SIGKILL);
 }
 
+/* What `done` is called for may free the job. */
 static void finish(struct job *job)
 {
 	struct failure *failure = &job->report.failure;
@@ -35,35 +36,35 @@ static void finish(struct job *job)
 	job->done(job, result);
 }
 
+/* Take what is in the pipe; true at its end: execve closed it, or the job is over. */
+static bool take_reports(struct job *job)
+{
+	struct report report;
+	ssize_t count;
+
+	/* after "ready" comes a failure when execve fails */
+	while ((count = read(job->watch.fd, &report, sizeof(report))) == (ssize_t)sizeof(report)) {
+		job->report = report;
+		job->has_report = true;
+	}
+	return count >= 0 || (errno != EAGAIN && errno != EINTR);
+}
+
 static void job_ready(struct watch *watch, uint32_t events)
 {
 	struct job *job = container_of(watch, struct job, watch);
-	struct report report;
-	ssize_t count = read(watch->fd, &report, sizeof(report));
 
 	(void)events;
-	if (count < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (count != (ssize_t)sizeof(report)) { /* the end: execve closed the pipe, or the job is over */
+	if (take_reports(job))
 		finish(job);
-		return;
-	}
-	/* a failure comes after "ready" when execve fails */
-	job->report = report;
-	job->has_report = true;
 }
 
 void job_finish(struct job *job)
 {
-	while (job->watch.fd >= 0) {
-		int before = job->watch.fd;
-		bool had_report = job->has_report;
-		job_ready(&job->watch, 0);
-		if (before == job->watch.fd && had_report == job->has_report) {
-			finish(job); /* a grandchild holds the pipe: none of ours */
-			return;
-		}
-	}
+	if (job->watch.fd < 0)
+		return;
+	take_reports(job);
+	finish(job);
 }
 
 void job_report(const struct job *job, int result)

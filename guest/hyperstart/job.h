@@ -25,7 +25,7 @@ struct job {
 	pid_t pid;
 	bool has_report;
 	struct report report;
-	void (*done)(struct job *job, int result); /* 0 or -errno, with the failure noted */
+	void (*done)(struct job *job, int result); /* 0 or -errno, with the failure noted; may free the job */
 	struct timer deadline; /* a container could stop the child with a signal before its execve */
 	int pipe; /* in the child: where it reports */
 };

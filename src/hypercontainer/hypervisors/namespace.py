@@ -38,7 +38,8 @@ mount -t sysfs sysfs "$root/sys"
 slot=0
 while [ "$1" != -- ]; do
     mkdir -p "$root/disks/$slot"
-    if [ -d "$1" ]; then mount --bind "$1" "$root/disks/$slot"; else mount -o loop "$1" "$root/disks/$slot"; fi
+    if [ -d "$1" ]; then option=bind; else option=loop; fi
+    mount -o "$option" "$1" "$root/disks/$slot"
     slot=$((slot + 1)); shift
 done
 shift
