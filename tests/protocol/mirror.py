@@ -10,6 +10,7 @@ from typing import Self
 
 import pytest
 
+from hypercontainer.errors import Unavailable
 from hypercontainer.guest.protocol import Message, Ping
 from hypercontainer.guest.wire import FrameParser, encode
 from hypercontainer.process import find_program
@@ -18,19 +19,23 @@ ROOT = Path(__file__).resolve().parents[2]
 C_DIRECTORY = ROOT / "guest/hyperstart"
 SOURCES = [C_DIRECTORY / "wire.c", C_DIRECTORY / "protocol.gen.c"]
 WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
+COMPILERS = {"gcc": "gcc", "clang": "clang", "musl-gcc": "musl-tools"}  # and Debian's package
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
 
 
 def build(source: Path, target: Path, *options: str, compiler: str = "gcc") -> Path:
     """Compile ``source`` with the protocol; skips the test when the compiler is not there."""
     try:
-        program = find_program(compiler, package=compiler)
-    except Exception as error:
-        pytest.skip(str(error))
+        program = find_program(compiler, package=COMPILERS[compiler])
+    except Unavailable as error:
+        pytest.skip(f"{error}: {error.hint}")
     sources = [str(path) for path in [source, *SOURCES]]
-    subprocess.run(
-        [program, *WARNINGS, *options, f"-I{C_DIRECTORY}", *sources, "-o", str(target)], check=True
-    )
+    command = [program, *WARNINGS, *options, f"-I{C_DIRECTORY}", *sources, "-o", str(target)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if "cannot find" in result.stderr and "libclang_rt" in result.stderr:
+        pytest.skip("clang has no runtime for its sanitizers: apt-get install libclang-rt-14-dev")
+    assert result.returncode == 0, result.stderr
+    assert not result.stderr, result.stderr
     return target
 
 
