@@ -8,7 +8,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from hypercontainer.guest.protocol import Ping, ShutDown
 from hypercontainer.hypervisors.base import Machine, end_orphans
 from hypercontainer.model.machine import MachineConfig, Nic, NicKind
 from hypercontainer.process import ProcessId
+from tests.hypervisors import peer
 from tests.hypervisors.machines import MIB, Place, a_disk, connected, processes_of
 
 pytestmark = pytest.mark.needs_machine
@@ -261,32 +261,40 @@ def tap() -> Iterator[str]:
         pytest.skip("making a tap needs root")
     name = f"hyt{secrets.token_hex(4)}"
     subprocess.run(["ip", "tuntap", "add", "dev", name, "mode", "tap", "vnet_hdr"], check=True)
+    subprocess.run(["ip", "addr", "add", "198.18.213.2/30", "dev", name], check=True)
     subprocess.run(["ip", "link", "set", name, "up"], check=True)
     yield name
     subprocess.run(["ip", "link", "delete", name], check=True)
 
 
-async def test_a_nic_on_a_tap_has_its_mac_address(place: Place, tap: str) -> None:
+# Finds the NIC by its address, as hyperstart does, and reaches a host through it.
+REACH = f"""
+for nic in /sys/class/net/*; do
+    [ "$(cat $nic/address)" = {MAC} ] && name=${{nic##*/}}
+done
+ip addr add 198.18.213.1/30 dev $name && ip link set $name up && ping -q -c 3 -i 0.1 -w 10 198.18.213.2 >/dev/null
+"""
+
+
+async def test_a_nic_on_a_tap_reaches_the_host_under_its_mac_address(place: Place, tap: str) -> None:
     needs(NicKind.TAP in place.hypervisor.capabilities.nics, "tap")
     nic = Nic(mac=MAC, kind=NicKind.TAP, backend=tap)
     async with place.booted(place.config(nics=(nic,))) as booted:
-        assert MAC in (await booted.shell("cat /sys/class/net/*/address")).decode().split()
+        await booted.shell(REACH)
     assert Path("/sys/class/net", tap).exists()  # it is not the VMM's
 
 
 @pytest.mark.parametrize("kind", [NicKind.STREAM, NicKind.PACKET])
-async def test_a_nic_on_a_socket_has_its_mac_address(place: Place, tmp_path: Path, kind: NicKind) -> None:
+async def test_a_nic_on_a_socket_reaches_the_host_under_its_mac_address(
+    place: Place, tmp_path: Path, kind: NicKind
+) -> None:
     needs(kind in place.hypervisor.capabilities.nics, f"NIC of kind {kind}")
-    type_ = socket.SOCK_STREAM if kind is NicKind.STREAM else socket.SOCK_SEQPACKET
-    with socket.socket(socket.AF_UNIX, type_) as listener:
-        path = tmp_path / "nic.sock"
-        listener.bind(str(path))
-        listener.listen()
-        nic = Nic(mac=MAC, kind=kind, backend=str(path))
-        async with place.booted(place.config(nics=(nic,))) as booted:
-            assert MAC in (await booted.shell("cat /sys/class/net/*/address")).decode().split()
-            listener.accept()[0].close()
-            assert await booted.shell("echo alive") == b"alive\n"  # a network that dies takes no guest along
+    nic = Nic(mac=MAC, kind=kind, backend=str(tmp_path / "nic.sock"))
+    async with contextlib.AsyncExitStack() as stack:
+        async with peer.answering(tmp_path / "nic.sock", kind):
+            booted = await stack.enter_async_context(place.booted(place.config(nics=(nic,))))
+            await booted.shell(REACH)
+        assert await booted.shell("echo alive") == b"alive\n"  # a network that dies takes no guest along
 
 
 async def test_a_nic_without_its_backend_is_refused(place: Place, tmp_path: Path) -> None:
@@ -378,6 +386,7 @@ import asyncio, os, sys
 from pathlib import Path
 from hypercontainer.hypervisors.base import load
 from hypercontainer.model.machine import MachineConfig
+from tests.hypervisors import peer
 from tests.hypervisors.machines import driver_names
 
 async def main(name, kernel, initramfs, run_dir):
