@@ -245,7 +245,7 @@ class Session:
 
     def _after(self, request: Message, reply: Message) -> None:
         match request, reply:
-            case StartProcess(process=number), Started():
+            case StartProcess(process=number), Started() if self.knows(number):
                 self.ask(number)
             case (StartProcess(process=number), Failed()) | (ForgetProcess(process=number), Done()):
                 self._processes.pop(number, None)
