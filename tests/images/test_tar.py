@@ -162,6 +162,15 @@ def test_a_damaged_archive_gives_entries_or_a_fault_and_nothing_else(
         pass
 
 
+def test_a_global_record_sets_owners_and_nothing_that_multiplies() -> None:
+    output = io.BytesIO()
+    records = {"uid": "7", "SCHILY.xattr.user.bomb": "x" * 9000, "path": "all-alike", "size": "1"}
+    with tarfile.open(fileobj=output, mode="w", format=tarfile.PAX_FORMAT, pax_headers=records) as archive:
+        archive.addfile(tarfile.TarInfo("f"))
+    (entry,) = tar.entries(output.getvalue())
+    assert (entry.name, entry.uid, entry.xattrs) == (b"f", 7, ())
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -122,7 +122,12 @@ def test_aufs_own_files_are_no_part_of_the_image() -> None:
 def test_long_and_deep_names_are_refused() -> None:
     with pytest.raises(tar.Fault, match="longer than 255"):
         merged(layer(file("n" * 256)))
-    assert len(merged(layer(file("a/" * 1900 + "b")))) == 1901
+    assert len(merged(layer(file("a/" * 255 + "b")))) == 256
+    with pytest.raises(tar.Fault, match="deeper than 256"):
+        merged(layer(file("a/" * 256 + "b")))
+    climb = [directory("a/" * 200), symlink("s", "a/" * 200), file("s/" + "b/" * 100 + "c")]
+    with pytest.raises(tar.Fault, match="deeper than 256"):
+        merged(layer(*climb))
     deep = "/".join(["d" * 250] * 15)
     links = [directory(deep), symlink("s", deep), directory(f"s/{deep}")]
     with pytest.raises(tar.Fault, match="longer than 4095"):
@@ -132,7 +137,14 @@ def test_long_and_deep_names_are_refused() -> None:
 def test_a_flood_of_names_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hypercontainer.images.tree.MAX_NODES", 1000)
     with pytest.raises(tar.Fault, match="more than 1000 files"):
-        merged(layer(*(file(f"{n}/" + "a/" * 500 + "b") for n in range(3))))
+        merged(layer(*(file(f"{n}/" + "a/" * 250 + "b") for n in range(5))))
+
+
+def test_a_flood_of_attributes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hypercontainer.images.tree.MAX_METADATA", 100_000)
+    heavy = {"SCHILY.xattr.user.a": "x" * 1000}
+    with pytest.raises(tar.Fault, match="bytes of names and attributes"):
+        merged(*(layer(*(Member(name=f"{n}", pax=heavy) for n in range(60))) for _ in range(2)))
 
 
 # The model: an image is a dictionary of paths; a layer is applied by the words of the specification.

@@ -10,16 +10,15 @@ A file gets its name in ``blobs`` and ``disks`` by a rename, when it is complete
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
 from hypercontainer.files import remove_tree
-from hypercontainer.images.work import disk_errors
+from hypercontainer.images.work import Stop, disk_errors, in_thread
 from hypercontainer.model.image import Digest, hexadecimal
 
 _KEPT_DOWNLOADS_S = 7 * 86400  # a pull that broke can go on this long
@@ -48,15 +47,15 @@ class Blobs:
     def disk(self, image: Digest) -> Path:
         return self._disks / f"{hexadecimal(image)}.squashfs"
 
-    @contextmanager
-    def workspace(self) -> Iterator[Path]:
+    @asynccontextmanager
+    async def workspace(self) -> AsyncIterator[Path]:
         """A new directory for one piece of work, gone at its end."""
         with disk_errors("make a temporary directory", self.root):
             directory = Path(mkdtemp(dir=self._tmp))
         try:
             yield directory
         finally:
-            remove_tree(directory)
+            await in_thread(_remove, directory)
 
     @contextmanager
     def holding(self, digests: Iterable[Digest]) -> Iterator[None]:
@@ -74,12 +73,7 @@ class Blobs:
             path.replace(self.path(digest))
 
     def keep_disk(self, path: Path, image: Digest) -> None:
-        """Move a finished disk to where disks are; it is on stable storage when this returns."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)  # a disk is not verified when used, so it must survive a power cut whole
-        finally:
-            os.close(descriptor)
+        """Move a finished disk to where disks are."""
         path.replace(self.disk(image))
 
     def drop(self, digests: Iterable[Digest]) -> None:
@@ -100,6 +94,10 @@ class Blobs:
         oldest = time.time() - _KEPT_DOWNLOADS_S
         recent = {path for path in self._downloads.iterdir() if path.stat().st_mtime > oldest}
         _remove_others(self._downloads, recent)
+
+
+def _remove(_stop: Stop, directory: Path) -> None:
+    remove_tree(directory)
 
 
 def _remove_others(directory: Path, kept: set[Path]) -> None:

@@ -161,8 +161,11 @@ class Library:
         with (
             disk_errors("make the image's disk", self.blobs.root),
             self.blobs.holding(digests),
-            self.blobs.workspace() as workspace,
         ):
+            await self._remake_from(layers, image)
+
+    async def _remake_from(self, layers: Sequence[Layer], image: Image) -> None:
+        async with self.blobs.workspace() as workspace:
             made = await self._make(await self.plains(layers, workspace), workspace)
             size = made.stat().st_size
             self.blobs.keep_disk(made, image.id)

@@ -94,7 +94,7 @@ class Images:
         """Add the images of an archive that ``docker save`` or an OCI tool wrote."""
 
         async def work(report: Report) -> None:
-            with self._library.blobs.workspace() as workspace:
+            async with self._library.blobs.workspace() as workspace:
                 await self._load(await self._spool(archive, workspace), workspace, report)
 
         async with aclosing(relay(work)) as lines:
@@ -113,7 +113,7 @@ class Images:
         config = instructions.apply(ImageConfig(), changes)
 
         async def work(report: Report) -> None:
-            with self._library.blobs.workspace() as workspace:
+            async with self._library.blobs.workspace() as workspace:
                 await self._import(await self._spool(archive, workspace), name, config, workspace, report)
 
         async with aclosing(relay(work)) as lines:

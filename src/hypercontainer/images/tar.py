@@ -33,6 +33,8 @@ _REGULAR = (FILE, b"\0", b"7", b"S")
 _WITHOUT_DATA = (HARD_LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO)
 
 _HEADER = struct.Struct("100s8s8s8s12s12s8s1s100s6s2s32s32s8s8s155s12s")
+# Of global records only these count: one global attribute on each of a million files would be a bomb.
+_GLOBAL = (b"uid", b"gid", b"mtime")
 _DECIMAL = re.compile(rb"-?\d{1,20}(?:\.\d*)?")
 _XATTR = b"SCHILY.xattr."
 # squashfs keeps these name spaces; overlay's own attributes would change what the guest's overlayfs does
@@ -130,10 +132,7 @@ class _Reader:
         self.at += (size + BLOCK - 1) & -BLOCK
 
     def _globals(self, data: bytes) -> None:
-        for key, value in _pax_records(data):
-            self.globals[key] = value
-        if sum(map(len, self.globals.values())) > MAX_EXTENSION:
-            raise Fault(f"global extension records of more than {MAX_EXTENSION} bytes")
+        self.globals.update((key, value) for key, value in _pax_records(data) if key in _GLOBAL)
 
     def _entry(self, header: tuple[bytes, ...], extension: _Extension) -> Entry:
         pax = {**self.globals, **extension.pax} if self.globals else extension.pax

@@ -17,12 +17,14 @@ which is how Docker shows layers):
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from hypercontainer.images import tar
 from hypercontainer.images.tar import Entry, Fault
 
 MAX_NODES = 2_000_000  # names in one image; each costs some 300 bytes while the disk is made
+MAX_METADATA = 256 << 20  # bytes of names, links and attributes in one image
+MAX_DEPTH = 256  # components in one name
 MAX_NAME = 255  # bytes of one component (NAME_MAX)
 MAX_PATH = 4095  # bytes of a whole name (PATH_MAX - 1)
 MAX_SYMLINKS = 40  # followed in one name, as the kernel does (path_resolution(7))
@@ -61,13 +63,15 @@ class Tree(Generic[Source]):
     def __init__(self) -> None:
         self.root: Directory[Source] = Directory()
         self._nodes = 0
+        self._bytes = 0
 
     def add(self, entries: Iterable[Entry], source: Source) -> None:
         """Lay a layer over what is there; raises Fault, and the tree is of no use then."""
-        layer = _Layer(self.root, source, MAX_NODES - self._nodes)
+        layer = _Layer(self.root, source, _Limits(MAX_NODES - self._nodes, MAX_METADATA - self._bytes))
         for entry in entries:
             layer.add(entry)
         self._nodes += layer.nodes
+        self._bytes += layer.bytes
         _lay(layer.root, self.root)
 
     def walk(self) -> Iterator[tuple[bytes, Directory[Source] | File[Source]]]:
@@ -104,18 +108,27 @@ def _lay(upper: Directory[Source], lower: Directory[Source]) -> None:
                 below.children[name] = node
 
 
+class _Limits(NamedTuple):
+    """What is left for the layers to come."""
+
+    nodes: int
+    bytes: int
+
+
 class _Layer(Generic[Source]):
-    def __init__(self, below: Directory[Source], source: Source, limit: int) -> None:
+    def __init__(self, below: Directory[Source], source: Source, limits: _Limits) -> None:
         self.root: Directory[Source] = Directory()
         self.nodes = 0
+        self.bytes = 0
         self._below = below
         self._source = source
-        self._limit = limit
+        self._limits = limits
         self._parents: dict[
             bytes, Directory[Source]
         ] = {}  # of names as they stand, while nothing is replaced
 
     def add(self, entry: Entry) -> None:
+        self._weigh(entry)
         parent_name, _, base = entry.name.rstrip(b"/").rpartition(b"/")
         parent = self._parents.get(parent_name)
         if parent is None or base in (b"", b".", b".."):
@@ -129,6 +142,13 @@ class _Layer(Generic[Source]):
             parent = self._parent(parts, entry.name)
             self._parents[parent_name] = parent
         self._put(parent, base, entry)
+
+    def _weigh(self, entry: Entry) -> None:
+        self.bytes += len(entry.name) + len(entry.link)
+        for key, value in entry.xattrs:
+            self.bytes += len(key) + len(value)
+        if self.bytes > self._limits.bytes:
+            raise Fault(f"the image has more than {MAX_METADATA} bytes of names and attributes")
 
     def _put(self, parent: Directory[Source], base: bytes, entry: Entry) -> None:
         if base.startswith(_WHITEOUT):
@@ -160,7 +180,7 @@ class _Layer(Generic[Source]):
 
     def _count(self, base: bytes) -> None:
         self.nodes += 1
-        if self.nodes > self._limit:
+        if self.nodes > self._limits.nodes:
             raise Fault(f"the image has more than {MAX_NODES} files")
         if len(base) > MAX_NAME:
             raise Fault(f"a name is longer than {MAX_NAME} bytes: {base[:80]!r}...")
@@ -189,6 +209,8 @@ class _Layer(Generic[Source]):
                 node = path[-1].children[part] = Directory()
             if isinstance(node, Directory):
                 path.append(node)
+                if len(path) > MAX_DEPTH:
+                    raise Fault(f"{name[:80]!r}... is deeper than {MAX_DEPTH} directories")
                 continue
             links += 1
             if node.entry.kind != tar.SYMLINK or links > MAX_SYMLINKS:
@@ -239,4 +261,6 @@ def components(name: bytes) -> list[bytes]:
             parts.pop()
         else:
             parts.append(part)
+    if len(parts) > MAX_DEPTH:
+        raise Fault(f"a name is deeper than {MAX_DEPTH} directories: {name[:80]!r}...")
     return parts

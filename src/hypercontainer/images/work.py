@@ -6,7 +6,9 @@ import asyncio
 import errno
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -14,6 +16,10 @@ from hypercontainer.errors import HyperError, Unavailable
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+
+
+# Our own: a few long pieces of work must not keep the daemon's other threads waiting.
+_pool = ThreadPoolExecutor(4, thread_name_prefix="images")
 
 
 class Stopped(Exception):
@@ -39,7 +45,7 @@ async def in_thread(
 ) -> Result:
     """Run ``function(stop, ...)`` in a thread; when cancelled, wait until it has stopped and cleaned up."""
     stop = Stop()
-    work = asyncio.ensure_future(asyncio.to_thread(function, stop, *args, **named))
+    work = asyncio.get_running_loop().run_in_executor(_pool, partial(function, stop, *args, **named))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
