@@ -42,10 +42,13 @@ from tests.support.images import (
 )
 from tests.support.squashfs import read_disk
 
+SKIPPABLE = b"\x50\x2a\x4d\x18" + b"\x04\0\0\0" + b"meta"  # as zstd:chunked layers have them (RFC 8878)
 COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     "plain": bytes,
     "gzip": gzip.compress,
     "zstd": zstandard.compress,
+    "padded-gzip": lambda data: gzip.compress(data) + b"\0" * 512,
+    "skippable-frames": lambda data: SKIPPABLE + zstandard.compress(data) + SKIPPABLE,
     "two-members": lambda data: gzip.compress(data[:1000]) + gzip.compress(data[1000:]),
     "two-frames": lambda data: zstandard.compress(data[:1000]) + zstandard.compress(data[1000:]),
 }

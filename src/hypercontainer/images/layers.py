@@ -22,6 +22,7 @@ from hypercontainer.model.image import Digest, short
 CHUNK = 1 << 20
 
 GZIP, ZSTD, XZ, BZIP2 = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"BZh"
+_SKIPPABLE = b"\x2a\x4d\x18"  # after 0x50 to 0x5f: a zstd frame without content (RFC 8878 section 3.1.2)
 _MAX_WINDOW = 1 << 27  # bytes: what a zstd frame may make us allocate (zstd --long=27)
 
 
@@ -96,6 +97,8 @@ def is_compressed(file: BinaryIO) -> bool:
 def _magic(file: BinaryIO) -> bytes:
     start = file.read(8)
     file.seek(-len(start), 1)
+    if start[1:4] == _SKIPPABLE and start[0] & 0xF0 == 0x50:
+        return ZSTD
     return next((magic for magic in (GZIP, ZSTD, XZ, BZIP2) if start.startswith(magic)), b"")
 
 
