@@ -184,6 +184,13 @@ class Pod:
         assert result.status == 0, result
         return result.output.decode()
 
+    def hyperstart_pid(self) -> int:
+        """As the host counts: the child of the driver's unshare."""
+        leader = self.machine.process.pid
+        children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
+        assert len(children) == 1, children
+        return int(children[0])
+
     async def reconnect(self, **options: object) -> None:
         """As a new hyperd does."""
         await self.agent.close()
