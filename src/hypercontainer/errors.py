@@ -102,14 +102,15 @@ class RegistryError(HyperError):
 
 
 class GuestError(HyperError):
-    """``errno`` is the guest's, 0 when there is none."""
+    """``errno`` is the guest's, 0 when there is none; ``operation`` is what it tried: "execve", "mount"."""
 
     code = "guest_error"
     http_status = 500
 
-    def __init__(self, message: str, *, hint: str = "", errno: int = 0) -> None:
+    def __init__(self, message: str, *, hint: str = "", errno: int = 0, operation: str = "") -> None:
         super().__init__(message, hint=hint)
         self.errno = errno
+        self.operation = operation
 
 
 class CommandNotFound(GuestError):

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from hypercontainer.config import Paths, Settings
@@ -75,7 +76,7 @@ class Engine:
             paths=paths,
             settings=settings,
             records=Records(paths.database),
-            images=Images(paths.images, settings=settings),
+            images=Images(paths.images, settings=settings, certificates=paths.config / "certs.d"),
             disks=PodDisks(cache=paths.cache),
             networks=open_networks(settings, paths),
             drivers=Drivers(cache=paths.cache),
@@ -235,13 +236,16 @@ class Engine:
         _, found = self._find_container(container)
         if found.run is None:
             found.log.finish()
-        start = 0 if tail is None else await asyncio.to_thread(tail_position, found.log.path, tail)
+        start, skipped = 0, 0
+        if tail is not None:
+            start, skipped = await asyncio.to_thread(tail_position, found.log.path, tail)
         with contextlib.closing(found.log.follow(start=start)) as follower:
             async for record in follower.records(follow=follow):
                 if until and record.time_ns > until * 1e9:
                     return
-                if record.time_ns >= since * 1e9:
-                    yield record
+                if record.time_ns >= since * 1e9 and len(record.data) > skipped:
+                    yield replace(record, data=record.data[skipped:])
+                skipped = 0
 
     async def signal_container(self, container: str, number: int) -> None:
         pod, found = self._find_container(container)

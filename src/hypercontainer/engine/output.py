@@ -183,21 +183,25 @@ def stored_offsets(path: Path) -> dict[Stream, int]:
     return log.offsets
 
 
-def tail_position(path: Path, lines: int) -> int:
-    """The position of the record where the last ``lines`` lines of the log begin, or a little before.
+def tail_position(path: Path, lines: int) -> tuple[int, int]:
+    """Where the last ``lines`` lines of the log begin: a record's position, and a number of its bytes.
 
-    Lines are counted over both streams in the order they were stored; the caller cuts the first record.
+    Lines are counted over both streams in the order they were stored; the last may lack its newline.
     """
-    positions: list[tuple[int, int]] = []
+    if not lines:
+        return path.stat().st_size, 0
+    counts: list[tuple[int, int]] = []  # of each record: position, newlines
     with path.open("rb") as file:
-        at = 0
+        data = b""
         while len(header := file.read(_HEADER.size)) == _HEADER.size:
-            _, _, _, length = _HEADER.unpack(header)
-            positions.append((at, file.read(length).count(b"\n")))
-            at += _HEADER.size + length
-    wanted = lines
-    for position, newlines in reversed(positions):
-        if wanted < newlines or wanted <= 0:
-            return position
-        wanted -= newlines
-    return 0
+            position = file.tell() - _HEADER.size
+            data = file.read(_HEADER.unpack(header)[3]) or data  # a record of a new start is empty
+            counts.append((position, data.count(b"\n")))
+        wanted = lines + data.endswith(b"\n")  # newlines to go back: what follows that one is wanted
+        for position, newlines in reversed(counts):
+            if wanted <= newlines:
+                file.seek(position)
+                length = _HEADER.unpack(file.read(_HEADER.size))[3]
+                return position, len(b"\n".join(file.read(length).split(b"\n")[: newlines + 1 - wanted])) + 1
+            wanted -= newlines
+    return 0, 0

@@ -65,6 +65,8 @@ async def deadline(seconds: float, failure: str) -> AsyncIterator[None]:
 def exec_failure(error: GuestError, message: StartProcess) -> HyperError:
     """Why a process could not be started, with the exit status that shells and Docker give."""
     command = message.argv[0]
+    if error.operation != "execve":  # an unknown user, say
+        return error
     if error.errno == errno.ENOENT:
         return CommandNotFound(f"cannot run {command!r}: no such file or directory in the container")
     if error.errno in {errno.EACCES, errno.ENOEXEC, errno.EISDIR, errno.ENOTDIR, errno.ELOOP}:

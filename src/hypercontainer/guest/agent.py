@@ -326,7 +326,7 @@ class Process:
 def _refusal(failed: Failed) -> GuestError:
     reason = os.strerror(failed.errno) if 0 < failed.errno < 4096 else f"error {failed.errno}"
     what = " ".join(clean(part) for part in (failed.operation, failed.subject) if part)
-    return GuestError(f"the guest refused: {what}: {reason}", errno=failed.errno)
+    return GuestError(f"the guest refused: {what}: {reason}", errno=failed.errno, operation=failed.operation)
 
 
 def clean(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -128,12 +129,19 @@ async def test_a_full_disk_is_said_and_leaves_no_torn_record(tmp_path: Path) -> 
     log.close()
 
 
-@pytest.mark.parametrize("lines", [0, 1, 2, 3, 10])
-async def test_a_tail_holds_the_last_lines(tmp_path: Path, lines: int) -> None:
+@pytest.mark.parametrize("lines", [0, 1, 2, 3, 4, 5, 6, 10])
+@pytest.mark.parametrize("cuts", [(), (7,), (6,), (1, 2, 3, 20), tuple(range(41))])
+@pytest.mark.parametrize("end", [b"", b"half"])
+async def test_a_tail_is_the_last_lines(
+    tmp_path: Path, lines: int, cuts: tuple[int, ...], end: bytes
+) -> None:
+    """However the output was cut into records."""
     log = OutputLog(tmp_path / "log")
-    for number in range(6):
-        log.append(Stream.STDOUT, b"line %d\n" % number)
-    text = b"".join(data for _, data in await _read(log, start=tail_position(log.path, lines)))
-    wanted = [b"line %d\n" % number for number in range(6)][6 - lines if lines < 6 else 0 :]
-    assert text.endswith(b"".join(wanted))
+    printed = [b"line %d\n" % number for number in range(6)] + ([end] if end else [])
+    text = b"".join(printed)
+    for start, stop in pairwise([0, *cuts, len(text)]):
+        log.append(Stream.STDOUT, text[start:stop])
+    position, skipped = tail_position(log.path, lines)
+    found = b"".join(data for _, data in await _read(log, start=position))[skipped:]
+    assert found == b"".join(printed[max(0, len(printed) - lines) :])
     log.close()
