@@ -272,7 +272,8 @@ REACH = f"""
 for nic in /sys/class/net/*; do
     [ "$(cat $nic/address)" = {MAC} ] && name=${{nic##*/}}
 done
-ip addr add 198.18.213.1/30 dev $name && ip link set $name up && ping -q -c 3 -i 0.1 -w 10 198.18.213.2 >/dev/null
+ip addr add 198.18.213.1/30 dev $name && ip link set $name up
+ping -q -c 3 -i 0.1 -w 10 198.18.213.2 >/dev/null
 """
 
 

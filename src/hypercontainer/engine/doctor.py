@@ -12,7 +12,6 @@ from hypercontainer.engine.choice import Drivers
 from hypercontainer.engine.host import Host
 from hypercontainer.errors import HyperError
 from hypercontainer.guest import boot
-from hypercontainer.hypervisors._probe import boot_time, machine_config
 from hypercontainer.hypervisors.base import Hypervisor
 from hypercontainer.model.pod import ContainerSpec, PodSpec
 from hypercontainer.model.rest import Check, DoctorView, DriverReport, InfoView, VersionView
@@ -95,7 +94,7 @@ async def _report(
 
 async def _boot(drivers: Drivers, driver: Hypervisor, cache: Path) -> tuple[float | None, str | None]:
     try:
-        return await boot_time(driver, machine_config(driver), cache=cache) * 1e3, None
+        return await driver.measure(cache=cache) * 1e3, None
     except HyperError as error:
         return None, error.message
 

@@ -23,7 +23,7 @@ MEMORY_MIB = 64  # of the probing machine
 _one_at_a_time = asyncio.Lock()
 
 
-def machine_config(hypervisor: Hypervisor) -> MachineConfig:
+def machine_config(hypervisor: Hypervisor, *, cache: Path) -> MachineConfig:
     """The least machine of ``hypervisor``; raises Unavailable when its kernel is not there."""
     from hypercontainer.guest import boot
 
@@ -32,14 +32,14 @@ def machine_config(hypervisor: Hypervisor) -> MachineConfig:
         vcpus=1,
         memory_mib=MEMORY_MIB,
         kernel=boot.find_kernel(hypervisor.capabilities.kernel).path,
-        initramfs=boot.make_initramfs(),
+        initramfs=boot.make_initramfs(cache),
     )
 
 
-def kernel_missing(hypervisor: Hypervisor) -> str | None:
+def kernel_missing(hypervisor: Hypervisor, *, cache: Path) -> str | None:
     """Why there is nothing to boot."""
     try:
-        machine_config(hypervisor)
+        machine_config(hypervisor, cache=cache)
     except Unavailable as error:
         return f"{error.message}: {error.hint}" if error.hint else error.message
     return None

@@ -97,7 +97,7 @@ class Hypervisor(ABC):
         """
         from hypercontainer.hypervisors import _probe  # late: it stands on this file
 
-        return await _probe.boot_time(self, _probe.machine_config(self), cache=cache)
+        return await _probe.boot_time(self, _probe.machine_config(self, cache=cache), cache=cache)
 
     @abstractmethod
     def command(self, config: MachineConfig, run_dir: Path) -> list[str]:

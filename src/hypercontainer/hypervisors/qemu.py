@@ -124,11 +124,11 @@ class Kvm(Qemu, name="kvm", order=1):
     )
 
     async def missing(self, *, cache: Path) -> str | None:
-        missing = _qemu_missing() or _kvm.device_missing() or _probe.kernel_missing(self)
+        missing = _qemu_missing() or _kvm.device_missing() or _probe.kernel_missing(self, cache=cache)
         if missing:
             return missing
         program = Path(find_program(PROGRAM, package=PACKAGE))
-        config = _probe.machine_config(self)
+        config = _probe.machine_config(self, cache=cache)
         return await _kvm.boot_missing(self, config, program=program, cache=cache)
 
 
@@ -147,7 +147,7 @@ class Tcg(Qemu, name="tcg", order=4):
     )
 
     async def missing(self, *, cache: Path) -> str | None:
-        return _qemu_missing() or _probe.kernel_missing(self)
+        return _qemu_missing() or _probe.kernel_missing(self, cache=cache)
 
 
 def _qemu_missing() -> str | None:

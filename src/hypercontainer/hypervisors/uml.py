@@ -73,7 +73,7 @@ class Uml(VmmHypervisor, name="uml", order=3):
             return f"UML runs on x86_64, and this host is {platform.machine()}"
         if _memory_directory() is None:
             return "UML needs a tmpfs that is not mounted noexec, and /dev/shm is none"
-        return _ptrace_missing() or _probe.kernel_missing(self)
+        return _ptrace_missing() or _probe.kernel_missing(self, cache=cache)
 
     def command(self, config: MachineConfig, run_dir: Path) -> list[str]:
         nics = socket_nic_descriptors(config.nics)
