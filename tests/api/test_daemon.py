@@ -27,10 +27,10 @@ HYPERD = (sys.executable, "-m", "hypercontainer.daemon")
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("HYPER_ROOT", str(tmp_path))
     yield tmp_path
-    _end(Paths.default())
+    end_daemon(Paths.default())
 
 
-def _end(paths: Paths) -> None:
+def end_daemon(paths: Paths) -> None:
     """End the daemon that a test has left, and wait until it is gone."""
     if not paths.lock.exists():
         return
@@ -122,7 +122,7 @@ def test_a_root_deeper_than_a_socket_name_can_say_works(
         ensure_daemon(paths)
         assert Client(paths.socket).system.ping() == "OK"
     finally:
-        _end(paths)
+        end_daemon(paths)
 
 
 def test_a_daemon_that_cannot_start_says_why_to_the_command(root: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_socket_of_systemd_is_taken_and_left_in_place(root: Path) -> None:
 
 def test_the_daemon_answers_soon_after_its_start(root: Path) -> None:
     ensure_daemon(Paths.default())  # makes what only the first start makes
-    _end(Paths.default())
+    end_daemon(Paths.default())
     started = time.monotonic()
     ensure_daemon(Paths.default())
     assert time.monotonic() - started < 2  # about 0.3 s on an idle machine; this one may be busy

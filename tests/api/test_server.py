@@ -22,7 +22,7 @@ from tests.api.serving import Serving, read_all, read_until, serving
 
 GET = b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n"
 CLOSE = b"GET %s HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
-LIMITS = Limits(head_s=0.3, idle_s=0.5, write_s=0.5, finish_s=5)
+LIMITS = Limits(head_s=0.3, idle_s=0.5, write_s=0.5, finish_s=1)
 
 
 class Seen:

@@ -163,6 +163,15 @@ def test_detaching_leaves_the_process_and_lets_go_of_it(client: Client, processe
     assert processes.all[0].child.returncode is None
 
 
+def test_detaching_does_not_end_stdin(client: Client, processes: Processes) -> None:
+    held = attach(client, processes, "cat")
+    held.send(StreamKind.STDIN, b"some")
+    held.close()
+    assert processes.all[0].is_closed.wait(5)
+    assert processes.all[0].child.stdin is not None
+    assert not processes.all[0].child.stdin.is_closing()
+
+
 def test_detaching_is_seen_while_the_process_prints_without_end(client: Client, processes: Processes) -> None:
     held = attach(client, processes, "yes")
     held.receive()

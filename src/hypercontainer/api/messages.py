@@ -72,6 +72,9 @@ class Takeover(Protocol):
     async def write(self, *parts: bytes) -> None:
         """Send now; waits while the client does not read.  Raises ConnectionError when it is gone."""
 
+    def is_gone(self) -> bool:
+        """Whether the client has closed the connection, rather than ended its sending side."""
+
     async def gone(self) -> None:
         """Waits until the client has closed the connection: both its sides, not the sending one only."""
 

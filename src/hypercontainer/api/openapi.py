@@ -117,13 +117,18 @@ def _responses(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
     if route.upgrade:
         responses = {"101": {"description": "The connection carries frames from here on."}}
     needs_check = route.query or route.body is not None or route.path_parameters
-    errors: list[type[HyperError]] = [*route.errors, *([InvalidRequest] if needs_check else []), HyperError]
+    errors = [HyperError, *([InvalidRequest] if needs_check else [])]
+    errors += [kind for parent in route.errors for kind in _with_subclasses(parent)]
     for status in sorted({error.http_status for error in errors}):
         codes = dict.fromkeys(error.code for error in errors if error.http_status == status)
         responses[str(status)] = _error(", ".join(codes), schema_of)
     if route.upgrade:
         responses["426"] = _error("invalid_request: no upgrade was asked for", schema_of)
     return responses
+
+
+def _with_subclasses(kind: type[HyperError]) -> list[type[HyperError]]:
+    return [kind, *(each for child in kind.__subclasses__() for each in _with_subclasses(child))]
 
 
 def _success(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:

@@ -228,8 +228,8 @@ class _Connection:
             await asyncio.gather(task, gone, return_exceptions=True)
 
     async def gone(self) -> None:
-        """Until the client has closed both directions, which poll(2) tells from a half-close."""
-        while not self._is_gone():
+        """Until the client has closed both directions."""
+        while not self.is_gone():
             if self._protocol.ended.is_set():
                 await asyncio.sleep(_HALF_CLOSED_POLL_S)
                 continue
@@ -237,7 +237,8 @@ class _Connection:
                 async with asyncio.timeout(_OPEN_POLL_S):
                     await self._protocol.ended.wait()
 
-    def _is_gone(self) -> bool:
+    def is_gone(self) -> bool:
+        """poll(2) of a unix socket says hang-up when the peer has closed, and not when it half-closed."""
         connection = self._writer.get_extra_info("socket")
         if self._writer.transport.is_closing() or connection.fileno() < 0:
             return True

@@ -97,7 +97,8 @@ class _Session:
             while data := await self._client.read():
                 for kind, payload in decoder.feed(data):
                     await self._take(kind, payload)
-            await self._attachment.write_end()
+            if not self._client.is_gone():
+                await self._attachment.write_end()
         except HyperError as error:
             await self._send_error(error)
         except ConnectionError:
