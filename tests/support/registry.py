@@ -22,14 +22,21 @@ storage: {{filesystem: {{rootdirectory: {root}/data}}, delete: {{enabled: true}}
 http:
   addr: 127.0.0.1:{port}
   tls: {{certificate: {root}/server.crt, key: {root}/server.key}}
-auth: {{htpasswd: {{realm: test, path: {root}/htpasswd}}}}
+auth: {auth}
 """
+_PASSWORDS = "{{htpasswd: {{realm: test, path: {root}/htpasswd}}}}"
+_TOKENS = "{{token: {{realm: '{realm}', service: test, issuer: us, rootcertbundle: {root}/server.crt}}}}"
 
 
 @dataclass(frozen=True)
 class RegistryServer:
     host: str  # with its port
-    certificate: Path  # which signed itself
+    root: Path
+
+    @property
+    def certificate(self) -> Path:
+        """It signed itself."""
+        return self.root / "server.crt"
 
     def push(self, archive: Path, name: str, *options: str, transport: str = "docker-archive") -> None:
         """Push the image of ``archive`` as ``name`` (repository:tag) with skopeo."""
@@ -40,7 +47,8 @@ class RegistryServer:
 
 
 @contextmanager
-def running_registry(root: Path) -> Iterator[RegistryServer]:
+def running_registry(root: Path, *, realm: str = "") -> Iterator[RegistryServer]:
+    """With passwords, or with tokens that a server at ``realm`` (a URL) gives and signs by ``server.key``."""
     for program, package in (
         ("docker-registry", ""),
         ("skopeo", ""),
@@ -51,12 +59,13 @@ def running_registry(root: Path) -> Iterator[RegistryServer]:
             pytest.skip(f"{program} is not installed (Debian: {package or program})")
     port = free_port()
     _write_secrets(root)
-    (root / "config.yml").write_text(_CONFIG.format(root=root, port=port))
+    auth = (_TOKENS if realm else _PASSWORDS).format(root=root, realm=realm)
+    (root / "config.yml").write_text(_CONFIG.format(root=root, port=port, auth=auth))
     with (root / "log").open("wb") as log:
         server = subprocess.Popen(["docker-registry", "serve", root / "config.yml"], stdout=log, stderr=log)
     try:
         _wait_for(port, server, root / "log")
-        yield RegistryServer(f"127.0.0.1:{port}", root / "server.crt")
+        yield RegistryServer(f"127.0.0.1:{port}", root)
     finally:
         server.terminate()
         server.wait()

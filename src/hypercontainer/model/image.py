@@ -8,7 +8,7 @@ image-index.md, config.md) and Docker's "Image Manifest Version 2, Schema 2", wh
 from __future__ import annotations
 
 import hashlib
-import platform as host
+import os
 import re
 from dataclasses import dataclass, replace
 from typing import Any, NewType, TypeVar
@@ -177,7 +177,7 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of_host(cls) -> Platform:
-        machine = host.machine()
+        machine = os.uname().machine
         return cls(architecture=_ARCHITECTURES.get(machine, machine))
 
     def accepts(self, other: Platform) -> bool:
