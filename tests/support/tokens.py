@@ -1,4 +1,4 @@
-"""A token server for a registry: passwords in, signed tokens out, as the distribution project describes it."""
+"""A token server for a registry: passwords in, signed tokens out, by the distribution project's scheme."""
 
 from __future__ import annotations
 
