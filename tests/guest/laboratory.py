@@ -56,7 +56,9 @@ def build(target: str) -> Path:
 def libraries(program: Path) -> list[Path]:
     """What a dynamic program needs to start: only the sanitized one is dynamic."""
     listing = subprocess.run(["ldd", str(program)], capture_output=True, text=True)
-    return [Path(name) for name in re.findall(r"(/\S+) \(0x", listing.stdout)] if listing.returncode == 0 else []
+    return (
+        [Path(name) for name in re.findall(r"(/\S+) \(0x", listing.stdout)] if listing.returncode == 0 else []
+    )
 
 
 def make_initramfs(hyperstart: Path, directory: Path) -> Path:
@@ -87,7 +89,9 @@ def make_image(root: Path) -> Path:
         (root / name).mkdir(parents=True)
     (root / "tmp").chmod(0o1777)
     shutil.copy(busybox, root / "bin/busybox")
-    for name in subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split():
+    for name in subprocess.run(
+        [busybox, "--list"], capture_output=True, text=True, check=True
+    ).stdout.split():
         if name != "busybox":
             (root / "bin" / name).symlink_to("busybox")
     (root / "etc/passwd").write_text(PASSWD)
@@ -164,7 +168,9 @@ class Pod:
     async def start(self, *argv: str, container: str = "c1", **options: object) -> Process:
         return await self.agent.start_process(a_process(*argv, container=container, **options))
 
-    async def run(self, *argv: str, stdin: bytes | None = None, container: str = "c1", **options: object) -> Result:
+    async def run(
+        self, *argv: str, stdin: bytes | None = None, container: str = "c1", **options: object
+    ) -> Result:
         """Start a process, feed it, and wait for its end."""
         process = await self.start(*argv, container=container, stdin=stdin is not None, **options)
         feeding = asyncio.ensure_future(feed(process, stdin)) if stdin is not None else None

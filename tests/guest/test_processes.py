@@ -98,7 +98,9 @@ async def test_the_end_of_the_main_process_ends_its_container_and_no_other(pod: 
 
 
 async def test_a_signal_reaches_the_process_or_the_whole_container(pod: Pod) -> None:
-    process = await pod.start("sh", "-c", "trap 'echo hup; exit 5' HUP; echo ready; while :; do sleep 0.01; done")
+    process = await pod.start(
+        "sh", "-c", "trap 'echo hup; exit 5' HUP; echo ready; while :; do sleep 0.01; done"
+    )
     await read_until(process, b"ready\n")
     await pod.agent.request(SignalProcess(process.number, signal.SIGHUP, False))
     result = await read_rest(pod, process.number)
@@ -229,7 +231,9 @@ async def test_a_process_inherits_nothing_but_its_streams(pod: Pod) -> None:
 
 
 async def test_a_user_may_open_its_streams_again(pod: Pod) -> None:
-    result = await pod.shell("echo out >/dev/stdout; echo err >/dev/stderr; cat /dev/stdin", stdin=b"in", user="joe")
+    result = await pod.shell(
+        "echo out >/dev/stdout; echo err >/dev/stderr; cat /dev/stdin", stdin=b"in", user="joe"
+    )
     assert (result.output, result.errors) == (b"out\nin", b"err\n")
 
 
@@ -253,7 +257,9 @@ async def test_a_hundred_processes_at_once(pod: Pod) -> None:
 async def test_orphans_are_reaped_by_the_pods_init(pod: Pod) -> None:
     await pod.output("for i in 1 2 3 4 5; do (sh -c 'sleep 0.05 & exit' &) ; done")
     async with asyncio.timeout(10):
-        while "sleep" in (await pod.output("ps -o comm,stat")) or " Z" in (await pod.output("ps -o comm,stat")):
+        while "sleep" in (await pod.output("ps -o comm,stat")) or " Z" in (
+            await pod.output("ps -o comm,stat")
+        ):
             await asyncio.sleep(0.02)
     first = (await pod.shell("ps -o pid,comm")).lines[1].split()
     assert first == ["1", "hyperstart"]

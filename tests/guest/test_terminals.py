@@ -75,14 +75,18 @@ async def test_an_interactive_shell_echoes_and_answers(pod: Pod) -> None:
 
 
 async def test_the_console_is_the_terminal_of_the_main_process(pod: Pod) -> None:
-    process = await pod.start("sh", "-c", "echo through >/dev/console; ls -l /dev/console", is_main=True, **TERMINAL)
+    process = await pod.start(
+        "sh", "-c", "echo through >/dev/console; ls -l /dev/console", is_main=True, **TERMINAL
+    )
     result = await finish(process)
     assert result.output.startswith(b"through\r\n")
     assert b"136," in result.output
 
 
 async def test_a_terminal_belongs_to_its_user(pod: Pod) -> None:
-    result = await pod.shell("ls -ln $(tty) | cut -c1-10; ls -ln $(tty); echo again >$(tty)", user="joe", **TERMINAL)
+    result = await pod.shell(
+        "ls -ln $(tty) | cut -c1-10; ls -ln $(tty); echo again >$(tty)", user="joe", **TERMINAL
+    )
     assert result.lines[0] == "crw--w----"
     assert result.lines[1].split()[2] == "1000"
     assert result.lines[-1] == "again"

@@ -1,0 +1,285 @@
+"""The pod and its machine: made, torn down, made again, and shut down."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.errors import GuestError, HyperError
+from hypercontainer.guest.protocol import (
+    ConfigureNic,
+    GetTimeline,
+    Hello,
+    Ping,
+    Setting,
+    ShutDown,
+    TearDownPod,
+    Timeline,
+    Welcome,
+)
+from hypercontainer.guest.schema import protocol_hash
+from hypercontainer.guest.wire import END, FrameParser, encode, stuff
+from tests.guest.laboratory import Pod, a_process
+
+
+async def test_welcome_tells_who_answers(machine: Pod) -> None:
+    welcome = machine.agent.welcome
+    assert welcome.protocol_hash == protocol_hash()
+    assert welcome.kernel_release == Path("/proc/sys/kernel/osrelease").read_text().strip()
+    assert 0 < welcome.started_ns < welcome.now_ns
+    assert (welcome.has_pod, welcome.containers, welcome.processes) == (False, (), ())
+    await machine.set_up()
+    await machine.create("c1")
+    await machine.create("c2")
+    await machine.start("sleep", "60")
+    await machine.reconnect()
+    welcome = machine.agent.welcome
+    assert (welcome.has_pod, set(welcome.containers)) == (True, {"c1", "c2"})
+    assert [(state.container, state.is_running) for state in welcome.processes] == [("c1", True)]
+
+
+async def test_a_pod_has_the_name_and_the_settings_that_were_asked(machine: Pod) -> None:
+    settings = (Setting("net.ipv4.ip_default_ttl", "77"), Setting("kernel/msgmax", "9999"))
+    await machine.set_up(hostname="web-1", sysctls=settings)
+    await machine.create()
+    assert await machine.output(
+        "hostname; cat /proc/sys/net/ipv4/ip_default_ttl /proc/sys/kernel/msgmax"
+    ) == ("web-1\n77\n9999\n")
+    assert Path("/proc/sys/net/ipv4/ip_default_ttl").read_text() != "77\n"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        Setting("no.such.setting", "1"),
+        Setting("../../../../tmp/x", "1"),
+        Setting("net.ipv4.ip_default_ttl", "no number"),
+        Setting("kernel.printk", "1"),  # the host's: refused where there is no machine
+    ],
+)
+async def test_a_setting_that_cannot_be_made_undoes_the_pod(machine: Pod, setting: Setting) -> None:
+    with pytest.raises(GuestError):
+        await machine.set_up(sysctls=(setting,))
+    async with asyncio.timeout(5):
+        while True:  # the init that failed is gone within moments
+            with contextlib.suppress(GuestError):
+                await machine.set_up()
+                break
+    await machine.create()
+    assert await machine.output("echo fine") == "fine\n"
+
+
+async def test_there_is_one_pod_at_a_time_and_nothing_without_it(machine: Pod) -> None:
+    with pytest.raises(GuestError) as caught:
+        await machine.create()
+    assert caught.value.errno == errno.ENOENT
+    await machine.set_up()
+    with pytest.raises(GuestError) as caught:
+        await machine.set_up()
+    assert caught.value.errno == errno.EEXIST
+
+
+async def test_a_pod_is_torn_down_and_another_made_many_times(machine: Pod) -> None:
+    for number in range(5):
+        await machine.set_up(hostname=f"pod{number}")
+        await machine.create("c1")
+        await machine.create("c2")
+        assert (
+            await machine.output("hostname; ls /dev/shm | wc -l; echo x >/dev/shm/x") == f"pod{number}\n0\n"
+        )
+        process = await machine.start("sh", "-c", "trap '' TERM; sleep 60 & sleep 60", container="c2")
+        await machine.agent.request(TearDownPod())
+        while await process.read() is not None:
+            pass
+        assert (await process.exited()).status == 137
+        await process.forget()
+    await machine.reconnect()
+    assert (machine.agent.welcome.has_pod, machine.agent.welcome.containers) == (False, ())
+    mounts = Path(f"/proc/{machine.hyperstart_pid()}/mounts").read_text()
+    assert "/run/hyper/shm" not in mounts
+    assert "/run/hyper/disks" not in mounts
+
+
+async def test_tearing_down_nothing_is_done(machine: Pod) -> None:
+    await machine.agent.request(TearDownPod())
+    await machine.set_up()
+
+
+async def test_shutting_down_answers_and_ends(pod: Pod) -> None:
+    await pod.start("sh", "-c", "trap '' TERM; sleep 60")
+    await pod.agent.request(ShutDown())
+    async with asyncio.timeout(5):
+        await pod.machine.wait()
+    with pytest.raises(HyperError):
+        await pod.agent.request(Ping())
+
+
+# --- Network ---
+
+
+MAC = "02:42:00:00:00:07"
+
+
+def add_nic(pod: Pod) -> None:
+    """One end of a pair, as if the machine had it."""
+    inside = ["nsenter", "-t", str(pod.hyperstart_pid()), "-n"]
+    pair = ["ip", "link", "add", "odd0", "address", MAC, "type", "veth", "peer", "name", "odd1"]
+    subprocess.run([*inside, *pair], check=True)
+    subprocess.run([*inside, "ip", "link", "set", "odd1", "up"], check=True)
+
+
+async def test_loopback_is_up(pod: Pod) -> None:
+    assert "LOOPBACK,UP" in await pod.output("ip link show lo")
+    assert await pod.output("ping -c 1 -W 1 127.0.0.1 >/dev/null && echo pong") == "pong\n"
+
+
+async def test_a_nic_is_found_by_its_address_and_configured(pod: Pod) -> None:
+    add_nic(pod)
+    nic = ConfigureNic(
+        mac=MAC,
+        name="eth0",
+        mtu=1400,
+        addresses=("10.9.8.7/24", "fd00::7/64"),
+        gateways=("10.9.8.1", "fe80::1"),
+    )
+    await pod.agent.request(nic)
+    link = await pod.output("ip addr show eth0; ip route; ip -6 route; ip link show lo")
+    for expected in ("mtu 1400", MAC, "10.9.8.7/24", "fd00::7/64", "default via 10.9.8.1 dev eth0"):
+        assert expected in link
+    assert "default via fe80::1 dev eth0" in link
+    assert "fd00::7/64 scope global tentative" not in link
+    await pod.agent.request(nic)  # again is no fault
+    await pod.agent.request(TearDownPod())
+    await pod.set_up()
+    await pod.create()
+    await pod.agent.request(nic)  # and it is there for the next pod
+    assert "10.9.8.7/24" in await pod.output("ip addr show eth0")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("mac", "02:42:00:00:00:99"),
+        ("mac", "nonsense"),
+        ("mac", "02:42:00:00:00:0g"),
+        ("name", ""),
+        ("name", "n" * 16),
+        ("name", "a/b"),
+        ("addresses", ("10.9.8.7",)),
+        ("addresses", ("10.9.8.7/33",)),
+        ("addresses", ("fd00::1/",)),
+        ("addresses", ("x/24",)),
+        ("gateways", ("10.9.8",)),
+        ("mtu", 1),
+    ],
+)
+async def test_a_nic_that_cannot_be_is_refused(pod: Pod, field: str, value: object) -> None:
+    add_nic(pod)
+    fields = {"mac": MAC, "name": "eth0", "mtu": 0, "addresses": (), "gateways": ()} | {field: value}
+    with pytest.raises(GuestError):
+        await pod.agent.request(ConfigureNic(**fields))  # type: ignore[arg-type]
+    await pod.agent.request(Ping())
+
+
+# --- Requests ---
+
+
+async def test_the_timeline_begins_at_the_start_and_goes_on(pod: Pod) -> None:
+    timeline = await pod.agent.request(GetTimeline())
+    assert isinstance(timeline, Timeline)
+    assert [mark.name for mark in timeline.marks] == [
+        "start", "mounts", "channel", "welcome", "pod", "container c1",
+    ]  # fmt: skip
+    times = [mark.at_ns for mark in timeline.marks]
+    assert times == sorted(times)
+    for _ in range(70):
+        await pod.run("true")
+    timeline = await pod.agent.request(GetTimeline())
+    assert isinstance(timeline, Timeline)
+    assert len(timeline.marks) == 64
+
+
+async def raw(pod: Pod, *frames: bytes) -> list[tuple[object, int]]:
+    """What is answered to ``frames`` after a Hello, up to the answer of a Ping behind them."""
+    await pod.agent.close()
+    channel = await pod.machine.connect()
+    channel.writer.write(encode(Hello(protocol_hash(), 5), 1) + b"".join(frames) + encode(Ping(), 0xFFFFFFFF))
+    parser, answers = FrameParser(), []
+    async with asyncio.timeout(10):
+        while all(request_id != 0xFFFFFFFF for _, request_id in answers):
+            answers += parser.feed(await channel.reader.read(65536))
+    channel.writer.close()
+    await channel.writer.wait_closed()
+    await pod.reconnect()
+    return [answer for answer in answers[1:] if answer[1] != 0xFFFFFFFF]
+
+
+def frame(number: int, request_id: int, body: bytes = b"") -> bytes:
+    import struct
+    import zlib
+
+    raw_frame = struct.pack("<HI", number, request_id) + body
+    return stuff(raw_frame + struct.pack("<I", zlib.crc32(raw_frame)))
+
+
+async def test_requests_that_are_none_are_answered_and_harm_nothing(pod: Pod) -> None:
+    answers = await raw(
+        pod,
+        frame(9999, 1),
+        frame(2, 2),  # Welcome: hyperstart's own
+        frame(30, 3, b"\xff" * 40),
+        frame(30, 4),
+        frame(5, 5, b"more than nothing"),
+        frame(9999, 0),
+        END * 5,
+        b"\x01\x02\x03" + END,
+        encode(a_process("true", container="c1"), 0),  # no id: done, and not answered
+    )
+    got = {request_id: message.errno for message, request_id in answers if request_id}  # type: ignore[attr-defined]
+    assert got == {1: errno.ENOSYS, 2: errno.ENOSYS, 3: errno.EBADMSG, 4: errno.EBADMSG, 5: errno.EBADMSG}
+
+
+async def test_nothing_is_answered_before_a_hello(machine: Pod) -> None:
+    await machine.agent.close()
+    channel = await machine.machine.connect()
+    channel.writer.write(encode(Ping(), 7) + encode(Hello(protocol_hash(), 9), 8))
+    parser = FrameParser()
+    answers: list[tuple[object, int]] = []
+    async with asyncio.timeout(5):
+        while not answers:
+            answers += parser.feed(await channel.reader.read(65536))
+    ((welcome, request_id),) = answers
+    assert isinstance(welcome, Welcome)
+    assert (welcome.session, request_id) == (9, 8)
+    channel.writer.close()
+    await channel.writer.wait_closed()
+
+
+async def test_another_protocol_is_told_ours_and_nothing_else(machine: Pod) -> None:
+    await machine.agent.close()
+    channel = await machine.machine.connect()
+    channel.writer.write(encode(Hello(1234, 9), 8) + encode(Ping(), 9))
+    parser = FrameParser()
+    answers: list[tuple[object, int]] = []
+    async with asyncio.timeout(5):
+        while not answers:
+            answers += parser.feed(await channel.reader.read(65536))
+    ((welcome, _),) = answers
+    assert isinstance(welcome, Welcome)
+    assert welcome.protocol_hash == protocol_hash()
+    channel.writer.close()
+    await channel.writer.wait_closed()
+    await machine.reconnect()
+    await machine.agent.request(Ping())
+
+
+async def test_many_requests_at_once_are_answered_in_order(pod: Pod) -> None:
+    pings = [asyncio.ensure_future(pod.agent.request(Ping())) for _ in range(2000)]
+    timelines = [asyncio.ensure_future(pod.agent.request(GetTimeline())) for _ in range(200)]
+    async with asyncio.timeout(20):
+        await asyncio.gather(*pings, *timelines)
