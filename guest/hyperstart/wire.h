@@ -16,7 +16,7 @@
 /* Room that surely holds a frame of `size` unstuffed bytes: each byte doubled, an END on both sides. */
 #define FRAME_STUFFED(size) (2u * (size) + 2u)
 
-/* Memory for what one message points to; reset by `used = 0` when the message is done with. */
+/* Memory for what one message points to, 8-aligned; `used = 0` when the message is done with. */
 struct arena {
 	uint8_t *base;
 	size_t size, used;
