@@ -1,4 +1,7 @@
-"""A hyperd for each driver that runs here, with an image of busybox; every test leaves it without pods."""
+"""A hyperd for each driver that runs here, with an image of busybox; every test leaves it without pods.
+
+A test runs under uml, the fastest; with the mark ``every_driver`` under each driver.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,13 @@ def _why_not(driver: str, cache: Path) -> str | None:
     return asyncio.run(base.load(driver).missing(cache=cache))
 
 
-@pytest.fixture(scope="session", params=DRIVERS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "daemon" in metafunc.fixturenames:
+        everywhere = metafunc.definition.get_closest_marker("every_driver")
+        metafunc.parametrize("daemon", DRIVERS if everywhere else DRIVERS[:1], indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def daemon(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hyper]:
     """A hyperd whose pods run under one driver."""
     driver = str(request.param)

@@ -24,6 +24,7 @@ def test_create_starts_no_machine_and_start_does(hyper: Hyper) -> None:
     assert hyper.ok("list", "-q", "vm") != ""
 
 
+@pytest.mark.every_driver
 def test_stop_ends_the_machine_and_start_finds_the_data_again(hyper: Hyper) -> None:
     sleeper(hyper, "web", "--stop-signal", "KILL")
     hyper.ok("exec", "web", "sh", "-c", "echo precious > /data && sync")
@@ -58,6 +59,7 @@ def test_pods_may_be_named_by_their_container(hyper: Hyper) -> None:
     assert hyper.state("web") == "created"
 
 
+@pytest.mark.every_driver
 def test_pause_and_unpause(hyper: Hyper) -> None:
     sleeper(hyper, "web")
     hyper.ok("pause", "web")
@@ -101,6 +103,7 @@ def test_ps_shows_ended_containers_only_with_a(hyper: Hyper) -> None:
     assert hyper.ok("ps", "-aq", "--filter", "name=other") == ""
 
 
+@pytest.mark.every_driver
 def test_list_has_the_originals_columns(hyper: Hyper) -> None:
     sleeper(hyper, "web")
     header, row = hyper.ok("list").splitlines()
@@ -158,6 +161,7 @@ def test_info_version_and_doctor_tell_the_driver(hyper: Hyper) -> None:
 # --- podfiles ---
 
 
+@pytest.mark.every_driver
 @pytest.mark.parametrize("ending", ["json", "yaml"])
 def test_a_podfile_is_run_as_the_mission_says(hyper: Hyper, tmp_path: Path, ending: str) -> None:
     podfile = tmp_path / f"podfile.{ending}"

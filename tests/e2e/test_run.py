@@ -13,12 +13,14 @@ import pytest
 from tests.e2e.hyper import Hyper
 
 
+@pytest.mark.every_driver
 def test_a_command_runs_in_a_kernel_of_its_own(hyper: Hyper) -> None:
     result = hyper.run("busybox", "uname", "-r")
     assert (result.status, result.err) == (0, "")
     assert result.out.strip() != os.uname().release
 
 
+@pytest.mark.every_driver
 @pytest.mark.parametrize(
     ("command", "status"),
     [("exit 17", 17), ("kill -9 $$", 137), ("kill -TERM $$", 143), ("true", 0), ("false", 1)],
@@ -27,6 +29,7 @@ def test_the_exit_code_is_passed_on(hyper: Hyper, command: str, status: int) -> 
     assert hyper.run("busybox", "sh", "-c", command).status == status
 
 
+@pytest.mark.every_driver
 def test_a_command_that_is_not_there_is_127(hyper: Hyper) -> None:
     result = hyper.run("busybox", "nosuchthing", "--flag")
     assert result.status == 127
@@ -41,11 +44,13 @@ def test_a_command_that_cannot_be_run_is_126(hyper: Hyper, command: str) -> None
     assert command in result.err
 
 
+@pytest.mark.every_driver
 def test_stdout_and_stderr_stay_apart(hyper: Hyper) -> None:
     result = hyper.run("busybox", "sh", "-c", "echo out; echo err >&2; echo more; printf last")
     assert (result.out, result.err) == ("out\nmore\nlast", "err\n")
 
 
+@pytest.mark.every_driver
 def test_stdin_goes_in_and_ends(hyper: Hyper) -> None:
     assert hyper.run("-i", "busybox", "wc", "-c", stdin=b"x" * 100_000).out.strip() == "100000"
 
@@ -54,6 +59,7 @@ def test_without_i_stdin_is_empty(hyper: Hyper) -> None:
     assert hyper.run("busybox", "cat", stdin=b"not for you").out == ""
 
 
+@pytest.mark.every_driver
 def test_much_data_comes_back_unchanged(hyper: Hyper) -> None:
     data = os.urandom(1 << 20) * 16
     result = hyper.run("-i", "busybox", "cat", stdin=data, timeout=110)
@@ -99,6 +105,7 @@ def test_without_it_the_root_can_be_written(hyper: Hyper) -> None:
     assert hyper.run("busybox", "sh", "-c", "echo x > /file && cat /file").out == "x\n"
 
 
+@pytest.mark.every_driver
 def test_memory_and_cpus_are_as_asked(hyper: Hyper) -> None:
     small = int(hyper.run("-m", "64m", "busybox", "awk", "/MemTotal/{print $2}", "/proc/meminfo").out)
     large = int(hyper.run("-m", "256m", "busybox", "awk", "/MemTotal/{print $2}", "/proc/meminfo").out)
@@ -129,6 +136,7 @@ def test_detached_prints_the_id_and_goes_on(hyper: Hyper) -> None:
     assert hyper.state(pod[:12]) == "running"
 
 
+@pytest.mark.every_driver
 def test_interrupting_run_interrupts_the_process(hyper: Hyper) -> None:
     script = "trap 'echo caught; exit 5' INT; echo up; while :; do sleep 0.1; done"
     child = hyper.spawn("run", "--rm", "--network", "none", "busybox", "sh", "-c", script)
@@ -162,6 +170,7 @@ def test_an_early_end_of_stdin_is_no_error(hyper: Hyper) -> None:
     assert (out, err, child.returncode) == (b"abcd", b"", 0)
 
 
+@pytest.mark.every_driver
 def test_the_timeline_tells_of_both_sides(hyper: Hyper) -> None:
     err = hyper.run("--timeline", "busybox", "true").err
     lines = [line.split() for line in err.splitlines()]

@@ -1,0 +1,149 @@
+"""hyperd may die at any moment: machines run on, and the next one misses nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from hypercontainer.process import ProcessId
+from tests.e2e.hyper import Hyper
+
+LINES = 400
+PRINTER = f"i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); usleep 20000; done; exit %d"
+
+
+@pytest.fixture
+def killable(daemon: Hyper) -> Iterator[Hyper]:
+    yield daemon
+    if daemon.daemon is None or daemon.daemon.poll() is not None:
+        daemon.start_daemon()
+    daemon.remove_all()
+
+
+def _kill_daemon(hyper: Hyper) -> None:
+    assert hyper.daemon is not None
+    hyper.daemon.kill()
+    hyper.daemon.wait()
+    with contextlib.suppress(FileNotFoundError):
+        (hyper.root / "run/hyper.sock").unlink()
+    hyper.start_daemon()
+
+
+def test_ten_pods_survive_and_no_line_is_lost_or_doubled(killable: Hyper) -> None:
+    hyper = killable
+    printers = {f"printer{number}": number for number in range(1, 6)}
+    sleepers = {f"sleeper{number}": number for number in range(6, 11)}
+    for name, code in printers.items():
+        hyper.ok(
+            "run",
+            "-d",
+            "--network",
+            "none",
+            "-m",
+            "48m",
+            "--name",
+            name,
+            "busybox",
+            "sh",
+            "-c",
+            PRINTER % code,
+        )
+    for name, code in sleepers.items():
+        script = f"trap 'exit {code}' TERM; while :; do sleep 1; done"
+        hyper.ok("run", "-d", "--network", "none", "-m", "48m", "--name", name, "busybox", "sh", "-c", script)
+    for _ in range(3):
+        _kill_daemon(hyper)
+        time.sleep(0.7)
+    states = {pod["POD Name"]: pod["Status"] for pod in _list(hyper)}
+    assert {name: states.get(name) for name in sleepers} == dict.fromkeys(sleepers, "running")
+    for name, code in printers.items():
+        assert hyper.ok("wait", name) == str(code)
+        assert hyper.ok("logs", name).splitlines() == [f"line {number}" for number in range(LINES)]
+    for name, code in sleepers.items():
+        hyper.ok("kill", "-s", "TERM", name)
+        assert hyper.ok("wait", name) == str(code)
+
+
+def _list(hyper: Hyper) -> list[dict[str, str]]:
+    lines = hyper.ok("list").splitlines()
+    names = ("POD ID", "POD Name", "VM name", "Status")
+    return [dict(zip(names, line.split(), strict=False)) for line in lines[1:]]
+
+
+def test_an_end_that_nobody_saw_is_known_afterwards(killable: Hyper) -> None:
+    hyper = killable
+    hyper.ok(
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "short",
+        "busybox",
+        "sh",
+        "-c",
+        "sleep 1; echo bye; exit 7",
+    )
+    assert hyper.daemon is not None
+    hyper.daemon.kill()
+    hyper.daemon.wait()
+    time.sleep(2.5)
+    hyper.start_daemon()
+    assert hyper.ok("wait", "short") == "7"
+    assert hyper.ok("logs", "short") == "bye"
+
+
+def test_a_machine_killed_while_hyperd_was_away_is_noticed(killable: Hyper) -> None:
+    hyper = killable
+    hyper.ok("run", "-d", "--network", "none", "--name", "doomed", "busybox", "sleep", "1000")
+    machine = hyper.json("list", "vm")[0]
+    assert hyper.daemon is not None
+    hyper.daemon.kill()
+    hyper.daemon.wait()
+    victim = ProcessId.of(int(machine["pid"]))
+    assert victim is not None
+    victim.kill()
+    hyper.start_daemon()
+    assert hyper.state("doomed") == "created"
+    hyper.ok("start", "doomed")
+    assert hyper.state("doomed") == "running"
+
+
+def test_a_machine_that_dies_leaves_a_created_pod_with_a_reason(killable: Hyper) -> None:
+    hyper = killable
+    hyper.ok("run", "-d", "--network", "none", "--name", "doomed", "busybox", "sleep", "1000")
+    os.kill(int(hyper.json("list", "vm")[0]["pid"]), signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while hyper.state("doomed") != "created":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert "the machine ended by itself" in hyper.ok("inspect", "--type", "pod", "doomed")
+
+
+def test_kills_at_random_moments_of_starts_leave_nothing(killable: Hyper) -> None:
+    """Starts go on while hyperd is killed again and again; whatever they reached, all can be removed."""
+    hyper = killable
+
+    def start(number: int) -> None:
+        hyper("run", "-d", "--name", f"r{number}", "busybox", "sleep", "1000")
+
+    for round_ in range(5):
+        starters = [threading.Thread(target=start, args=(round_ * 2 + each,)) for each in range(2)]
+        for starter in starters:
+            starter.start()
+        time.sleep(0.15 + 0.17 * round_)
+        _kill_daemon(hyper)
+        for starter in starters:
+            starter.join()
+    hyper.remove_all()
+    deadline = time.monotonic() + 20
+    while any((hyper.root / "run/machines").iterdir()) or any((hyper.root / "lib/pods").iterdir()):
+        assert time.monotonic() < deadline, hyper.ok("list")
+        time.sleep(0.1)
+    assert hyper.json("list", "vm") == []
