@@ -6,6 +6,7 @@ All moments are on the host's CLOCK_MONOTONIC: hyper's own, hyperd's, and the gu
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import time
@@ -46,10 +47,15 @@ class ClientMarks:
     def show(self, timeline: Mapping[str, Any], *, file: TextIO | None = None) -> None:
         """Print them with those of hyperd and the guest to ``file``, by default stderr."""
         theirs = [
-            Moment(mark["at_ns"], "guest" if mark["inside"] else "hyperd", mark["name"])
+            Moment(mark["at_ns"], "guest" if mark["inside"] else "hyperd", _shortened(mark["name"]))
             for mark in timeline["marks"]
         ]
         render(sorted(self._moments + theirs), file=file or sys.stderr)
+
+
+def _shortened(name: str) -> str:
+    """Ids as people see them everywhere else."""
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{20,}", r"\1", name)
 
 
 def render(moments: list[Moment], *, file: TextIO) -> None:
