@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.errors import Unavailable
+from hypercontainer.errors import InvalidRequest, Unavailable
 from hypercontainer.images import disks, tar
 from hypercontainer.images.layers import PlainLayer
 from hypercontainer.images.work import Stop, Stopped
@@ -193,7 +193,7 @@ def test_nothing_is_left_when_the_work_is_stopped_or_a_layer_is_bad(tmp_path: Pa
     path.write_bytes(data)
     with pytest.raises(Stopped):
         disks.make(stop, [PlainLayer(path=path, size=len(data), diff_id=Digest(""))], tmp_path / "disk")
-    with pytest.raises(tar.Fault):
+    with pytest.raises(InvalidRequest):
         make(tmp_path, data[:-11_000])
     assert not (tmp_path / "disk").exists()
 

@@ -101,6 +101,7 @@ class Faulty:
     own_credentials: tuple[str, str] | None = None  # for the registry, whatever the client sends
     passes_ranges: bool = True
     host: str = ""
+    tasks: set[asyncio.Task[None] | None] = field(default_factory=set)
     busy: int = 0
     most_busy: int = 0
 
@@ -108,6 +109,8 @@ class Faulty:
         return [request for request in self.requests if re.search(pattern, request.path)]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        self.tasks.add(task)
         try:
             if (first := await reader.readexactly(1)) == b"\x16":  # a TLS hello: nothing for us
                 return
@@ -119,10 +122,11 @@ class Faulty:
                 await _write_answer(writer, await self._answer(request))
             finally:
                 self.busy -= 1
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, httpx.TransportError):
+            pass  # the client went away, or the test is over
         finally:
             writer.close()
+            self.tasks.discard(task)
 
     async def _answer(self, request: Request) -> Answer:
         active = [
@@ -161,8 +165,15 @@ async def faulty(upstream: str, *faults: Fault) -> AsyncIterator[Faulty]:
     proxy = Faulty(upstream, list(faults))
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     proxy.host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server:
+    try:
         yield proxy
+    finally:
+        server.close()
+        running = [task for task in proxy.tasks if task is not None]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.sleep(0)  # closed transports end in the next turn of the loop
 
 
 async def _read_request(first: bytes, reader: asyncio.StreamReader) -> Request:

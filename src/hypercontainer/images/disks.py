@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from hypercontainer.errors import HyperError, Unavailable
+from hypercontainer.errors import HyperError, InvalidRequest, Unavailable
 from hypercontainer.images import tar
 from hypercontainer.images.layers import PlainLayer
 from hypercontainer.images.tree import Directory, File, Tree
@@ -179,7 +179,7 @@ class _Writer:
             self._stop.check()
             sent = os.sendfile(self._pipe, source.descriptor, start, length)
             if not sent:
-                raise tar.Fault("a layer's file became shorter while it was read")
+                raise InvalidRequest("a layer's file became shorter while it was read")
             start, length = start + sent, length - sent
 
     def _zeros(self, length: int) -> None:

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from hypercontainer.errors import RegistryError
-from hypercontainer.images.tar import Fault
+from hypercontainer.errors import InvalidRequest, RegistryError
 from hypercontainer.images.work import Stop
 from hypercontainer.model.image import Digest, short
 
@@ -81,13 +80,13 @@ def _spool(stop: Stop, blob: BinaryIO, spool: Path) -> tuple[Digest, int]:
 
 
 def read_plain(stop: Stop, file: BinaryIO) -> Iterator[bytes]:
-    """The bytes of ``file``, decompressed; raises Fault when they are damaged."""
+    """The bytes of ``file``, decompressed; raises InvalidRequest when they are damaged."""
     magic = _magic(file)
     reader = _read_compressed(stop, file, magic) if magic else _read_all(stop, file)
     try:
         yield from reader
     except (zlib.error, lzma.LZMAError, EOFError) as error:
-        raise Fault(f"the compressed data is damaged: {error}") from error
+        raise InvalidRequest(f"the compressed data is damaged: {error}") from error
 
 
 def is_compressed(file: BinaryIO) -> bool:

@@ -62,14 +62,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     segments: Segments | None = None  # of a sparse file: (offset in file, offset in archive, bytes)
 
 
-class Fault(InvalidRequest):
-    """The archive is damaged or hostile."""
-
-    code = "bad_archive"
-
-
 def entries(archive: mmap | bytes, *, check: Callable[[], None] = lambda: None) -> Iterator[Entry]:
-    """The entries of ``archive``, in order; raises `Fault` at the first thing that is wrong.
+    """The entries of ``archive``, in order; raises `InvalidRequest` at the first thing that is wrong.
 
     ``check`` is called now and then and may raise, to end the reading.
     """
@@ -105,30 +99,32 @@ class _Reader:
                 yield self._entry(header, extension)
                 extension = _Extension()
         if extension.name or extension.link or extension.pax:
-            raise Fault("the archive ends between an extension record and its entry")
+            raise InvalidRequest("the archive ends between an extension record and its entry")
 
     def _header(self) -> tuple[bytes, ...] | None:
         block = self.archive[self.at : self.at + BLOCK]
         if not block or not any(block):
             return None
         if len(block) < BLOCK:
-            raise Fault(f"the archive ends in the middle of a header, at byte {self.at}")
+            raise InvalidRequest(f"the archive ends in the middle of a header, at byte {self.at}")
         if _checksum(block) != _number(block[148:156], "checksum"):
-            raise Fault(f"byte {self.at} is no tar header: its checksum is wrong")
+            raise InvalidRequest(f"byte {self.at} is no tar header: its checksum is wrong")
         self.at += BLOCK
         return _HEADER.unpack(block)
 
     def _extension_data(self, header: tuple[bytes, ...]) -> bytes:
         size = _number(header[4], "size")
         if size > MAX_EXTENSION:
-            raise Fault(f"an extension record claims {size} bytes; the limit is {MAX_EXTENSION}")
+            raise InvalidRequest(f"an extension record claims {size} bytes; the limit is {MAX_EXTENSION}")
         start = self.at
         self._skip(size)
         return self.archive[start : start + size]
 
     def _skip(self, size: int) -> None:
         if size < 0 or self.at + size > self.end:
-            raise Fault(f"the archive ends early: an entry has {size} bytes, {self.end - self.at} are left")
+            raise InvalidRequest(
+                f"the archive ends early: an entry has {size} bytes, {self.end - self.at} are left"
+            )
         self.at += (size + BLOCK - 1) & -BLOCK
 
     def _globals(self, data: bytes) -> None:
@@ -146,7 +142,7 @@ class _Reader:
         elif kind in _WITHOUT_DATA:
             size = 0
         elif kind not in _REGULAR:
-            raise Fault(f"{name[:200]!r} is of type {kind!r}, which no image has")
+            raise InvalidRequest(f"{name[:200]!r} is of type {kind!r}, which no image has")
         return self._finished(header, pax, extension, name, kind, size)
 
     def _finished(
@@ -218,7 +214,7 @@ class _Reader:
         count = _decimal(count_line)
         lines = rest.split(b"\n", 2 * count)[: 2 * count] if count <= limit else []
         if len(lines) != 2 * count:
-            raise Fault("a sparse file's map is cut off or too long")
+            raise InvalidRequest("a sparse file's map is cut off or too long")
         numbers = [_decimal(line) for line in lines]
         length = len(count_line) + 1 + sum(len(line) + 1 for line in lines)
         length = (length + BLOCK - 1) & -BLOCK
@@ -251,11 +247,11 @@ def _pax_records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     while at < len(data) and data[at] != 0:
         space = data.find(b" ", at, at + 20)
         if space < 0 or not data[at:space].isdigit():
-            raise Fault("a PAX record has no length")
+            raise InvalidRequest("a PAX record has no length")
         end = at + int(data[at:space])
         key, equals, value = data[space + 1 : end - 1].partition(b"=")
         if end > len(data) or end <= space + 1 or not equals or data[end - 1] != 0x0A:
-            raise Fault("a PAX record is damaged")
+            raise InvalidRequest("a PAX record is damaged")
         yield key, value
         at = end
 
@@ -280,19 +276,19 @@ def _number(field: bytes, what: str) -> int:
 
 
 def _bad_number(field: bytes, what: str) -> int:
-    raise Fault(f"a header's {what} is no number: {field!r}")
+    raise InvalidRequest(f"a header's {what} is no number: {field!r}")
 
 
 def _decimal(text: bytes) -> int:
     if not text.isdigit() or len(text) > 19:
-        raise Fault(f"{text[:40]!r} is no number")
+        raise InvalidRequest(f"{text[:40]!r} is no number")
     return int(text)
 
 
 def _pax_number(pax: dict[bytes, bytes], key: bytes, field: bytes, limit: int) -> int:
     value = _decimal(pax[key]) if pax.get(key) else _number(field, key.decode())
     if not 0 <= value <= limit:
-        raise Fault(f"a header's {key.decode()} of {value} is out of range")
+        raise InvalidRequest(f"a header's {key.decode()} of {value} is out of range")
     return value
 
 
@@ -303,14 +299,14 @@ def _mtime(pax: dict[bytes, bytes], field: bytes) -> int:
     elif _DECIMAL.fullmatch(text):
         seconds = int(text.partition(b".")[0])
     else:
-        raise Fault(f"{text[:40]!r} is no time")
+        raise InvalidRequest(f"{text[:40]!r} is no time")
     return min(max(seconds, 0), MAX_MTIME)
 
 
 def _device(field: bytes, bits: int) -> int:
     number = _number(field, "device number")
     if not 0 <= number < 1 << bits:
-        raise Fault(f"a device number of {number} does not fit Linux")
+        raise InvalidRequest(f"a device number of {number} does not fit Linux")
     return number
 
 
@@ -327,13 +323,13 @@ def _header_name(header: tuple[bytes, ...]) -> bytes:
 
 def _checked_name(name: bytes) -> bytes:
     if b"\0" in name or len(name) > MAX_LINK:
-        raise Fault(f"an entry has an impossible name: {name[:100]!r}")
+        raise InvalidRequest(f"an entry has an impossible name: {name[:100]!r}")
     return name
 
 
 def _link(link: bytes, name: bytes) -> bytes:
     if not link or b"\0" in link or len(link) > MAX_LINK:
-        raise Fault(f"{name[:200]!r} is a link to an impossible name: {link[:100]!r}")
+        raise InvalidRequest(f"{name[:200]!r} is a link to an impossible name: {link[:100]!r}")
     return link
 
 
@@ -344,7 +340,7 @@ def _xattrs(pax: dict[bytes, bytes]) -> tuple[tuple[bytes, bytes], ...]:
         if name == key or not name.startswith(_KEPT_XATTRS) or name.startswith(_DROPPED_XATTRS):
             continue
         if len(name) > 255 or len(value) > 65536:  # XATTR_NAME_MAX, XATTR_SIZE_MAX (limits.h)
-            raise Fault(f"the extended attribute {name[:80]!r} is larger than Linux has them")
+            raise InvalidRequest(f"the extended attribute {name[:80]!r} is larger than Linux has them")
         found.append((name, value))
     return tuple(found)
 
@@ -357,11 +353,11 @@ def _sparse_pairs(block: bytes) -> list[tuple[int, int]]:
 def _segments(pairs: list[tuple[int, int]], start: int, size: int, content: int) -> Segments:
     """Checked: in order, within the file, and as many bytes as the archive has."""
     if content > MAX_EXPANDED:
-        raise Fault(f"a sparse file claims {content} bytes; the limit is {MAX_EXPANDED}")
+        raise InvalidRequest(f"a sparse file claims {content} bytes; the limit is {MAX_EXPANDED}")
     segments, last, taken = [], 0, 0
     for offset, length in pairs:
         if offset < last or length < 0 or offset + length > content or taken + length > size:
-            raise Fault("a sparse file's map makes no sense")
+            raise InvalidRequest("a sparse file's map makes no sense")
         segments.append((offset, start + taken, length))
         last, taken = offset + length, taken + length
     return tuple(segments)

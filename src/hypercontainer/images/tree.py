@@ -19,8 +19,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Generic, NamedTuple, TypeVar
 
+from hypercontainer.errors import InvalidRequest
 from hypercontainer.images import tar
-from hypercontainer.images.tar import Entry, Fault
+from hypercontainer.images.tar import Entry
 
 MAX_NODES = 2_000_000  # names in one image; each costs some 300 bytes while the disk is made
 MAX_METADATA = 256 << 20  # bytes of names, links and attributes in one image
@@ -66,7 +67,7 @@ class Tree(Generic[Source]):
         self._bytes = 0
 
     def add(self, entries: Iterable[Entry], source: Source) -> None:
-        """Lay a layer over what is there; raises Fault, and the tree is of no use then."""
+        """Lay a layer over what is there; raises InvalidRequest, and the tree is of no use then."""
         layer = _Layer(self.root, source, _Limits(MAX_NODES - self._nodes, MAX_METADATA - self._bytes))
         for entry in entries:
             layer.add(entry)
@@ -82,7 +83,7 @@ class Tree(Generic[Source]):
             for base, node in items:
                 name = prefix + base
                 if len(name) > MAX_PATH:
-                    raise Fault(f"a name is longer than {MAX_PATH} bytes: {name[:100]!r}...")
+                    raise InvalidRequest(f"a name is longer than {MAX_PATH} bytes: {name[:100]!r}...")
                 yield name, node
                 if isinstance(node, Directory):
                     stack.append((name + b"/", iter(node.children.items())))
@@ -148,7 +149,7 @@ class _Layer(Generic[Source]):
         for key, value in entry.xattrs:
             self.bytes += len(key) + len(value)
         if self.bytes > self._limits.bytes:
-            raise Fault(f"the image has more than {MAX_METADATA} bytes of names and attributes")
+            raise InvalidRequest(f"the image has more than {MAX_METADATA} bytes of names and attributes")
 
     def _put(self, parent: Directory[Source], base: bytes, entry: Entry) -> None:
         if base.startswith(_WHITEOUT):
@@ -169,7 +170,7 @@ class _Layer(Generic[Source]):
         elif not base.startswith(_AUFS):
             name = base.removeprefix(_WHITEOUT)
             if name in (b"", b".", b".."):
-                raise Fault(f"{entry.name[:200]!r} hides nothing that can be hidden")
+                raise InvalidRequest(f"{entry.name[:200]!r} hides nothing that can be hidden")
             parent.hidden.append(name)
 
     def _node(self, entry: Entry, base: bytes) -> Directory[Source] | File[Source]:
@@ -181,16 +182,16 @@ class _Layer(Generic[Source]):
     def _count(self, base: bytes) -> None:
         self.nodes += 1
         if self.nodes > self._limits.nodes:
-            raise Fault(f"the image has more than {MAX_NODES} files")
+            raise InvalidRequest(f"the image has more than {MAX_NODES} files")
         if len(base) > MAX_NAME:
-            raise Fault(f"a name is longer than {MAX_NAME} bytes: {base[:80]!r}...")
+            raise InvalidRequest(f"a name is longer than {MAX_NAME} bytes: {base[:80]!r}...")
 
     def _target(self, entry: Entry) -> File[Source]:
         parts = components(entry.link)
         target = _find(self.root, parts) or _find(self._below, parts)
         if not isinstance(target, File):
             why = "is missing" if target is None else "is a directory"
-            raise Fault(f"{entry.name[:200]!r} is a hard link to {entry.link[:200]!r}, which {why}")
+            raise InvalidRequest(f"{entry.name[:200]!r} is a hard link to {entry.link[:200]!r}, which {why}")
         return target
 
     def _parent(self, parts: list[bytes], name: bytes) -> Directory[Source]:
@@ -210,11 +211,11 @@ class _Layer(Generic[Source]):
             if isinstance(node, Directory):
                 path.append(node)
                 if len(path) > MAX_DEPTH:
-                    raise Fault(f"{name[:80]!r}... is deeper than {MAX_DEPTH} directories")
+                    raise InvalidRequest(f"{name[:80]!r}... is deeper than {MAX_DEPTH} directories")
                 continue
             links += 1
             if node.entry.kind != tar.SYMLINK or links > MAX_SYMLINKS:
-                raise Fault(f"{name[:200]!r} is below {part[:200]!r}, which is no directory")
+                raise InvalidRequest(f"{name[:200]!r} is below {part[:200]!r}, which is no directory")
             _follow(node.entry.link, path, todo)
         return path[-1]
 
@@ -250,17 +251,17 @@ def _follow(link: bytes, path: list[Directory[Source]], todo: list[bytes]) -> No
 
 
 def components(name: bytes) -> list[bytes]:
-    """The parts of an entry's name from the image's root; raises Fault when it climbs out of it."""
+    """The parts of an entry's name from the image's root; raises InvalidRequest when it climbs out of it."""
     parts: list[bytes] = []
     for part in name.split(b"/"):
         if part in (b"", b"."):
             continue
         if part == b"..":
             if not parts:
-                raise Fault(f"the entry {name[:200]!r} climbs out of the image")
+                raise InvalidRequest(f"the entry {name[:200]!r} climbs out of the image")
             parts.pop()
         else:
             parts.append(part)
     if len(parts) > MAX_DEPTH:
-        raise Fault(f"a name is deeper than {MAX_DEPTH} directories: {name[:80]!r}...")
+        raise InvalidRequest(f"a name is deeper than {MAX_DEPTH} directories: {name[:80]!r}...")
     return parts
