@@ -103,7 +103,7 @@ class Laboratory:
 
     def connects(self, address: str, port: int, *, inside: str) -> bool:
         """Whether a TCP connection can be made from there."""
-        script = f"import socket; socket.create_connection(({address!r}, {port}), timeout=5)"
+        script = f"import socket; socket.create_connection(({address!r}, {port}), timeout=1)"
         prefix = ["ip", "netns", "exec", inside, sys.executable, "-c"]
         return subprocess.run([*prefix, script], capture_output=True).returncode == 0
 
@@ -113,10 +113,14 @@ class Laboratory:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
 
-    def close(self) -> None:
+    def kill_processes(self) -> None:
         for process in self.processes:
             process.kill()
             process.communicate()
+        self.processes.clear()
+
+    def close(self) -> None:
+        self.kill_processes()
         for name in self.namespaces:
             ip(f"netns delete {name}")
 

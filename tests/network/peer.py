@@ -15,6 +15,17 @@ def serve_tcp(address: tuple[str, int]) -> None:
         connection.close()
 
 
+def serve_http(address: tuple[str, int]) -> None:
+    """As TCP, but the client speaks first."""
+    server = socket.create_server(address, backlog=64)
+    print("ready", flush=True)
+    while True:
+        connection, peer = server.accept()
+        connection.recv(100)
+        connection.sendall(peer[0].encode())
+        connection.close()
+
+
 def serve_udp(address: tuple[str, int]) -> None:
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.bind(address)
@@ -42,6 +53,12 @@ def ask_tcp(address: tuple[str, int]) -> str:
         return connection.recv(100).decode()
 
 
+def ask_http(address: tuple[str, int]) -> str:
+    with socket.create_connection(address, timeout=1) as connection:
+        connection.sendall(b"who am I")
+        return connection.recv(100).decode()
+
+
 def ask_udp(address: tuple[str, int]) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as connection:
         connection.settimeout(1)
@@ -59,8 +76,8 @@ def ask_dns(address: tuple[str, int]) -> str:
         return socket.inet_ntoa(connection.recv(512)[-4:])
 
 
-SERVE = {"tcp": serve_tcp, "udp": serve_udp, "dns": serve_dns}
-ASK = {"tcp": ask_tcp, "udp": ask_udp, "dns": ask_dns}
+SERVE = {"tcp": serve_tcp, "http": serve_http, "udp": serve_udp, "dns": serve_dns}
+ASK = {"tcp": ask_tcp, "http": ask_http, "udp": ask_udp, "dns": ask_dns}
 
 
 def main() -> None:
@@ -75,4 +92,5 @@ def main() -> None:
         print(error, file=sys.stderr)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -35,7 +35,10 @@ def connect(path: str, kind: socket.SocketKind) -> socket.socket:
 
 def stream_reader(endpoint: socket.socket) -> Callable[[], bytes]:
     def read() -> bytes:
-        (length,) = struct.unpack(">I", endpoint.recv(4, socket.MSG_WAITALL))
+        header = endpoint.recv(4, socket.MSG_WAITALL)
+        if len(header) < 4:
+            return b""
+        (length,) = struct.unpack(">I", header)
         return endpoint.recv(length, socket.MSG_WAITALL)
 
     return read

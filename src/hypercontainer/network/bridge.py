@@ -11,8 +11,6 @@ alias, which holds the daemon's state directory, and the taps by a prefix made f
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import ipaddress
 import logging
 import re
@@ -56,8 +54,8 @@ class BridgeNetworks(Networks):
         self._owner = str(paths.state)
         self._alias = f"{_ALIAS}{self._owner}"
         if len(self._alias.encode()) > 255:  # IFALIASZ of if.h
-            self._alias = f"hyper#{_letters(self._owner, 32)}"
-        self._prefix = f"hy{_letters(self._owner, 4)}"
+            self._alias = f"hyper#{subnets.letters(self._owner, 32)}"
+        self._prefix = subnets.nic_prefix(self._owner)
         self._forwarder = Forwarder(paths.run / "network")
         self._ports = PortHolder()
         self._bridge: Bridge | None = None
@@ -79,7 +77,7 @@ class BridgeNetworks(Networks):
             await self._forwarder.start(str(bridge.gateway.ip))
             dns = (str(bridge.gateway.ip),)
         return Lease(
-            nic_name=f"{self._prefix}{_letters(pod_id, 9)}",
+            nic_name=subnets.nic_name(self._owner, pod_id),
             mac=subnets.mac_of(address.ip),
             address=str(address),
             gateway=str(bridge.gateway.ip),
@@ -246,11 +244,6 @@ class BridgeNetworks(Networks):
         if bridge.ifalias == self._alias:
             await links.remove([bridge.ifname])
         self._bridge = None
-
-
-def _letters(text: str, count: int) -> str:
-    """A short name for a long one: 5 bits of its SHA-256 for each letter."""
-    return base64.b32encode(hashlib.sha256(text.encode()).digest()).decode().lower()[:count]
 
 
 def _choose_address(

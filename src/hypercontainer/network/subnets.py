@@ -1,7 +1,8 @@
-"""Choices of addresses: a subnet that is free on this host, and an address in it for a pod.  Pure."""
+"""Choices: a subnet that is free on this host, an address in it for a pod, names of NICs.  Pure."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -74,3 +75,18 @@ def mac_of(address: IPv4Address) -> str:
     Then no neighbour's ARP cache is ever wrong.
     """
     return ":".join(f"{byte:02x}" for byte in b"\x02h" + address.packed)
+
+
+def letters(text: str, count: int) -> str:
+    """A short name for a long one: 5 bits of its SHA-256 for each letter."""
+    return base64.b32encode(hashlib.sha256(text.encode()).digest()).decode().lower()[:count]
+
+
+def nic_prefix(owner: str) -> str:
+    """How the names of all NICs of the daemon begin whose state directory is ``owner``."""
+    return f"hy{letters(owner, 4)}"
+
+
+def nic_name(owner: str, pod_id: str) -> str:
+    """Unique on the host, the same after a restart, and of the 15 bytes that a link may have (IFNAMSIZ)."""
+    return f"{nic_prefix(owner)}{letters(pod_id, 9)}"

@@ -1,0 +1,170 @@
+"""A program: carries frames between a machine and passt's stream socket.
+
+    python -m hypercontainer.network.relay {packet|stream} MACHINE_SOCKET PASST_SOCKET PID_FILE
+
+UML takes one frame from each packet of a seqpacket socket; passt, as QEMU's ``-netdev stream``, has a u32
+big-endian length before each frame.  It listens, goes into the background, serves the one machine that
+connects, and ends when either side does.  It imports little, as it is started with each machine.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import socket
+import struct
+import sys
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from hypercontainer.network.handshake import completing_ack
+
+_FRAME_MAX = 65550  # the longest of passt's: 64 KiB of IP and an Ethernet header
+_LENGTH = struct.Struct(">I")
+_BATCH = 64  # frames that one turn takes from a packet socket, at most
+_BUFFER = 1 << 20
+_POLL_S = 0.0005
+
+
+class FrameError(Exception):
+    """The stream holds a length that no frame can have."""
+
+
+class Frames:
+    """Takes frames out of the bytes of a stream, however they come."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The frames that are complete now."""
+        self._held += data
+        return list(self._take())
+
+    def _take(self) -> Iterator[bytes]:
+        at = 0
+        while len(self._held) - at >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._held, at)
+            if length > _FRAME_MAX:
+                raise FrameError(f"a frame of {length} bytes")
+            end = at + _LENGTH.size + length
+            if end > len(self._held):
+                break
+            yield bytes(self._held[at + _LENGTH.size : end])
+            at = end
+        del self._held[:at]
+
+
+class Side(Protocol):
+    """One end of the relay."""
+
+    def fileno(self) -> int: ...
+    def receive(self) -> list[bytes] | None:
+        """The frames that are there, maybe none yet, or None at the end."""
+
+    def send(self, frames: list[bytes]) -> None: ...
+
+
+class StreamSide:
+    def __init__(self, endpoint: socket.socket) -> None:
+        self._endpoint = endpoint
+        self._frames = Frames()
+        self.fileno = endpoint.fileno
+
+    def receive(self) -> list[bytes] | None:
+        data = self._endpoint.recv(_BUFFER)
+        return self._frames.feed(data) if data else None
+
+    def send(self, frames: list[bytes]) -> None:
+        self._endpoint.sendall(
+            b"".join(part for frame in frames for part in (_LENGTH.pack(len(frame)), frame))
+        )
+
+    def is_read_up(self) -> bool:
+        """Whether the other end has read all that was sent (SIOCOUTQ, unix(7))."""
+        return not any(fcntl.ioctl(self._endpoint, termios.TIOCOUTQ, bytes(4)))
+
+
+class PacketSide:
+    def __init__(self, endpoint: socket.socket) -> None:
+        self._endpoint = endpoint
+        self.fileno = endpoint.fileno
+
+    def receive(self) -> list[bytes] | None:
+        frames = []
+        for _ in range(_BATCH):
+            try:
+                frame = self._endpoint.recv(_FRAME_MAX, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            if not frame:
+                return None
+            frames.append(frame)
+        return frames
+
+    def send(self, frames: list[bytes]) -> None:
+        for frame in filter(None, frames):  # an empty packet would read as the end
+            self._endpoint.send(frame)
+
+
+def relay(machine: Side, passt: StreamSide) -> None:
+    """Until one side ends.  A side that does not read holds up the other: frames wait or are lost there."""
+    acks: list[bytes] = []  # that complete handshakes of the machine's, once passt knows of them
+    while True:
+        ready = select.select([machine, passt], [], [], _POLL_S if acks else None)[0]
+        if machine in ready:
+            if (frames := machine.receive()) is None:
+                return
+            passt.send(frames)
+            acks += [ack for frame in frames if (ack := completing_ack(frame))]
+        if passt in ready:
+            if (frames := passt.receive()) is None:
+                return
+            machine.send(frames)
+        # An old passt that finds the SYN and the first data in one read loops for ever: keep them apart.
+        if acks and passt.is_read_up():
+            machine.send(acks)
+            acks = []
+
+
+def main(kind: str, machine_path: str, passt_path: str, pid_file: str) -> None:
+    listener = socket.socket(
+        socket.AF_UNIX, socket.SOCK_SEQPACKET if kind == "packet" else socket.SOCK_STREAM
+    )
+    listener.bind(machine_path)
+    Path(machine_path).chmod(0o600)
+    listener.listen(1)
+    _into_background(Path(pid_file))
+    machine, _ = listener.accept()
+    listener.close()
+    with machine, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as passt:
+        for endpoint in (machine, passt):
+            endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        passt.connect(passt_path)
+        try:
+            relay(PacketSide(machine) if kind == "packet" else StreamSide(machine), StreamSide(passt))
+        except (OSError, FrameError) as error:
+            sys.exit(f"the network at {machine_path} ended: {error}")
+
+
+def _into_background(pid_file: Path) -> None:
+    """The parent ends when the child has written its pid: who waits for it finds all in place."""
+    reader, writer = os.pipe()
+    if os.fork():
+        os.close(writer)
+        os._exit(0 if os.read(reader, 1) else 1)
+    os.setsid()
+    pid_file.write_text(f"{os.getpid()}\n")
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.write(writer, b"1")
+    for descriptor in (reader, writer, null):
+        os.close(descriptor)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
