@@ -22,7 +22,7 @@ from hypercontainer.hypervisors.base import Machine, end_orphans
 from hypercontainer.model.machine import MachineConfig, Nic, NicKind
 from hypercontainer.process import ProcessId
 from tests.hypervisors import peer
-from tests.hypervisors.machines import MIB, Place, a_disk, connected, processes_of
+from tests.hypervisors.machines import MIB, Booted, Place, a_disk, connected, processes_of
 
 pytestmark = pytest.mark.needs_machine
 
@@ -119,6 +119,20 @@ async def test_a_launch_that_is_cancelled_leaves_nothing(place: Place) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await (await launch).kill()  # it was faster
         assert processes_of(run_dir) == []
+
+
+async def test_a_guest_has_a_good_clock(place: Place) -> None:
+    async with place.booted() as booted:
+        first, before = await uptime(booted), time.monotonic()
+        await asyncio.sleep(2)
+        last, after = await uptime(booted), time.monotonic()
+        assert last - first == pytest.approx(after - before, abs=0.3)
+        sources = await booted.shell("cat /sys/devices/system/clocksource/clocksource0/current_clocksource")
+        assert b"jiffies" not in sources  # a clock that steps by 10 ms
+
+
+async def uptime(booted: Booted) -> float:
+    return float((await booted.shell("cat /proc/uptime")).split()[0])
 
 
 # --- Channel ---

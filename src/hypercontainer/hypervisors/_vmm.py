@@ -60,6 +60,10 @@ class VmmHypervisor(Hypervisor):
     async def _until_up(self, config: MachineConfig, run_dir: Path) -> None:
         """Until the VMM has taken its whole command line, so that it will not die of it."""
 
+    def _fit_to_host(self, config: MachineConfig) -> MachineConfig:
+        """``config`` with what only this host can tell; ``command`` stays pure."""
+        return config
+
     def _prepare(self, config: MachineConfig, run_dir: Path) -> None:
         """Make what the VMM looks for in its run directory."""
 
@@ -69,6 +73,7 @@ class VmmHypervisor(Hypervisor):
 
     async def launch(self, config: MachineConfig, run_dir: Path) -> Machine:
         self._check(config)
+        config = self._fit_to_host(config)
         command = [self._program(config), *self.command(config, run_dir)[1:]]
         output = run_dir / CONSOLE
         self._prepare(config, run_dir)

@@ -10,11 +10,12 @@ import contextlib
 import itertools
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 from hypercontainer.errors import Unavailable, Unsupported
-from hypercontainer.hypervisors import _kvm, _probe, _processes
+from hypercontainer.hypervisors import _kvm, _probe, _processes, _tsc
 from hypercontainer.hypervisors._qmp import open_qmp
 from hypercontainer.hypervisors._vmm import (
     CHANNEL_DESCRIPTOR,
@@ -145,6 +146,11 @@ class Tcg(Qemu, name="tcg", order=4):
         pause=True,
         swap_disks=True,
     )
+
+    def _fit_to_host(self, config: MachineConfig) -> MachineConfig:
+        if not (khz := _tsc.host_tsc_khz()):
+            return config
+        return replace(config, kernel_arguments=(f"tsc_early_khz={khz}", *config.kernel_arguments))
 
     async def missing(self, *, cache: Path) -> str | None:
         return _qemu_missing() or _probe.kernel_missing(self, cache=cache)
