@@ -96,6 +96,7 @@ class Faulty:
     """The proxy; ``faults`` may be changed at any time, ``requests`` is all that was asked of it."""
 
     upstream: str
+    client: httpx.AsyncClient
     faults: list[Fault] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     own_credentials: tuple[str, str] | None = None  # for the registry, whatever the client sends
@@ -152,8 +153,7 @@ class Faulty:
         auth = httpx.BasicAuth(*self.own_credentials) if self.own_credentials else None
         if auth:
             headers.pop("authorization", None)
-        async with httpx.AsyncClient(verify=False, trust_env=False) as client:
-            response = await client.get(self.upstream + request.path, headers=headers, auth=auth)
+        response = await self.client.get(self.upstream + request.path, headers=headers, auth=auth)
         kept = {"content-type", "www-authenticate", "docker-content-digest", "content-range", "location"}
         passed = {name: value for name, value in response.headers.items() if name in kept}
         return Answer(response.status_code, passed, response.content)
@@ -162,11 +162,18 @@ class Faulty:
 @asynccontextmanager
 async def faulty(upstream: str, *faults: Fault) -> AsyncIterator[Faulty]:
     """A proxy on a free port before ``upstream``, a base URL."""
-    proxy = Faulty(upstream, list(faults))
+    async with httpx.AsyncClient(verify=False, trust_env=False) as client:
+        proxy = Faulty(upstream, client, list(faults))
+        async with _served(proxy):
+            yield proxy
+
+
+@asynccontextmanager
+async def _served(proxy: Faulty) -> AsyncIterator[None]:
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     proxy.host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
-        yield proxy
+        yield
     finally:
         server.close()
         running = [task for task in proxy.tasks if task is not None]
