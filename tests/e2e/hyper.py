@@ -58,7 +58,7 @@ class Hyper:
         log = self.root / "hyperd.log"
         with log.open("ab") as file:
             self.daemon = subprocess.Popen(
-                DAEMON, env=self._environment(), stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd="/"
+                DAEMON, env=self.variables(), stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd="/"
             )
         deadline = time.monotonic() + 30
         while not (self.root / "run/hyper.sock").exists():
@@ -78,7 +78,7 @@ class Hyper:
             self.daemon.wait(timeout=30)
             self.daemon = None
 
-    def _environment(self) -> dict[str, str]:
+    def variables(self) -> dict[str, str]:
         keep = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
         return keep | {"HYPER_ROOT": str(self.root), "TERM": "xterm", "COLUMNS": "200"} | self.environment
 
@@ -89,7 +89,7 @@ class Hyper:
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
-            env=self._environment(),
+            env=self.variables(),
             timeout=timeout,
             check=False,
         )
@@ -117,7 +117,7 @@ class Hyper:
         """Run ``hyper WORDS`` beside the test."""
         return subprocess.Popen(
             [*PROGRAM, *words],
-            env=self._environment(),
+            env=self.variables(),
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -126,7 +126,7 @@ class Hyper:
     @contextlib.contextmanager
     def terminal(self, *words: str, rows: int = 24, columns: int = 80) -> Iterator[Screen]:
         """Run ``hyper WORDS`` on a terminal of its own."""
-        screen = Screen.open([*PROGRAM, *words], self._environment(), rows=rows, columns=columns)
+        screen = Screen.open([*PROGRAM, *words], self.variables(), rows=rows, columns=columns)
         try:
             yield screen
         finally:
