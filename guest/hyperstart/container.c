@@ -144,7 +144,6 @@ static _Noreturn void build(const struct container *container, const struct msg_
 
 int container_create(const struct msg_create_container *message, uint32_t request)
 {
-	const struct place place = { .in_pod = true, .cgroup = -1 };
 	struct container *container;
 	int result = check(message);
 
@@ -154,6 +153,7 @@ int container_create(const struct msg_create_container *message, uint32_t reques
 	if (!container)
 		return failed_with(ENOMEM, "create container", message->container);
 	result = open_resources(container, message);
+	const struct place place = { .in_pod = true, .cgroup = container->cgroup };
 	pid_t pid = result ? result : job_start(&container->job, &place, root_is_built);
 	if (pid == 0)
 		build(container, message);

@@ -75,6 +75,8 @@ static int join(const struct container *container)
 
 	if (result)
 		return result;
+	if (unshare(CLONE_NEWCGROUP)) /* its own group is the root of what it sees: it was born there */
+		return failed("unshare", "cgroups");
 	return setns(container->mount_namespace, CLONE_NEWNS) ? failed("setns", "mounts") : 0;
 }
 
@@ -102,10 +104,20 @@ static int set_limit(const struct msg_resource_limit *limit)
 	return failed_with(EINVAL, "set limit", limit->name);
 }
 
+/* As Docker: few descriptors unless asked for, as some programs close them all one by one. */
+static void set_default_limits(void)
+{
+	const struct rlimit files = { 1024, 524288 }, processes = { RLIM_INFINITY, RLIM_INFINITY };
+
+	setrlimit(RLIMIT_NOFILE, &files);
+	setrlimit(RLIMIT_NPROC, &processes); /* the cgroup's business */
+}
+
 static int set_limits(const struct msg_start_process *message)
 {
 	int result = 0;
 
+	set_default_limits();
 	for (uint32_t i = 0; !result && i < message->limits_count; i++)
 		result = set_limit(&message->limits[i]);
 	return result;

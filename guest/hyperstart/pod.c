@@ -174,10 +174,19 @@ static void close_namespaces(struct pod *pod)
 	close_fd(&pod->net);
 }
 
+/* It is alone in its namespace, so its death takes no time. */
+static void end_init(struct pod *pod)
+{
+	if (!pod->init)
+		return;
+	kill(pod->init, SIGKILL);
+	waitpid(pod->init, NULL, 0);
+	pod->init = 0;
+}
+
 static void undo_set_up(struct pod *pod)
 {
-	if (pod->init)
-		kill(pod->init, SIGKILL);
+	end_init(pod);
 	close_namespaces(pod);
 	umount2(SHM_DIRECTORY, MNT_DETACH);
 }
@@ -204,7 +213,7 @@ int pod_set_up(const struct msg_set_up_pod *message, uint32_t request)
 	};
 	int result;
 
-	if (pod->init)
+	if (pod->exists)
 		return failed_with(EEXIST, "set up", "pod");
 	result = set_clock(message->clock_ns);
 	if (!result)

@@ -191,6 +191,18 @@ static int build_proc_and_sys(int root)
 	return result ? result : mount_at(sys, root, "/sys", true);
 }
 
+/* The container's own group, where programs look for their limits; the job was born in it. */
+static int build_cgroup(int root)
+{
+	if (guest.cgroup < 0)
+		return 0;
+	if (unshare(CLONE_NEWCGROUP))
+		return failed("unshare", "cgroups");
+	cleanup_fd int cgroup =
+		mount_new("cgroup2", NULL, NULL, MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC | MOUNT_RDONLY);
+	return cgroup < 0 ? cgroup : mount_at(cgroup, root, "/sys/fs/cgroup", true);
+}
+
 /* As Docker: what tells too much of the machine, or would change it. */
 static const char *const masked[] = {
 	"/proc/acpi",	     "/proc/asound",	  "/proc/interrupts", "/proc/kcore",  "/proc/keys",
@@ -337,6 +349,8 @@ static int build_in(int root, const struct container *container, const struct ms
 {
 	int result = build_proc_and_sys(root);
 
+	if (!result)
+		result = build_cgroup(root);
 	if (!result)
 		result = build_dev(root, container->terminals);
 	for (uint32_t i = 0; !result && i < message->mounts_count; i++)

@@ -12,9 +12,11 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hypercontainer.guest import boot
 from hypercontainer.guest.agent import Agent, Process
@@ -132,7 +134,7 @@ class Pod:
         await self.agent.request(
             SetUpPod(
                 hostname=hostname,
-                clock_ns=1,
+                clock_ns=time.time_ns(),
                 entropy=os.urandom(32),
                 sysctls=tuple(sysctls),
                 shm_bytes=1 << 20,
@@ -148,6 +150,8 @@ class Pod:
         read_only: bool = False,
         mounts: Sequence[Mount] = (),
         files: Sequence[File] = (),
+        memory_bytes: int = 0,
+        cpu_millis: int = 0,
         pids: int = 0,
     ) -> str:
         await self.agent.request(
@@ -158,18 +162,18 @@ class Pod:
                 read_only=read_only,
                 mounts=tuple(mounts),
                 files=tuple(files),
-                memory_bytes=0,
-                cpu_millis=0,
+                memory_bytes=memory_bytes,
+                cpu_millis=cpu_millis,
                 pids=pids,
             )
         )
         return name
 
-    async def start(self, *argv: str, container: str = "c1", **options: object) -> Process:
+    async def start(self, *argv: str, container: str = "c1", **options: Any) -> Process:
         return await self.agent.start_process(a_process(*argv, container=container, **options))
 
     async def run(
-        self, *argv: str, stdin: bytes | None = None, container: str = "c1", **options: object
+        self, *argv: str, stdin: bytes | None = None, container: str = "c1", **options: Any
     ) -> Result:
         """Start a process, feed it, and wait for its end."""
         process = await self.start(*argv, container=container, stdin=stdin is not None, **options)
@@ -181,10 +185,10 @@ class Pod:
                 feeding.cancel()
                 await asyncio.gather(feeding, return_exceptions=True)
 
-    async def shell(self, script: str, **options: object) -> Result:
-        return await self.run("sh", "-c", script, **options)  # type: ignore[arg-type]
+    async def shell(self, script: str, **options: Any) -> Result:
+        return await self.run("sh", "-c", script, **options)
 
-    async def output(self, script: str, **options: object) -> str:
+    async def output(self, script: str, **options: Any) -> str:
         """What ``script`` prints; it must succeed."""
         result = await self.shell(script, **options)
         assert result.status == 0, result
@@ -197,14 +201,14 @@ class Pod:
         assert len(children) == 1, children
         return int(children[0])
 
-    async def reconnect(self, **options: object) -> None:
+    async def reconnect(self, **options: Any) -> None:
         """As a new hyperd does."""
         await self.agent.close()
         self.agent = await connect(self.machine, **options)
 
 
-def a_process(*argv: str, container: str = "c1", **options: object) -> StartProcess:
-    fields: dict[str, object] = {
+def a_process(*argv: str, container: str = "c1", **options: Any) -> StartProcess:
+    fields: dict[str, Any] = {
         "process": next(_numbers),
         "container": container,
         "is_main": False,
@@ -220,7 +224,7 @@ def a_process(*argv: str, container: str = "c1", **options: object) -> StartProc
         "limits": (),
         "privileged": False,
     }
-    return StartProcess(**(fields | options))  # type: ignore[arg-type]
+    return StartProcess(**(fields | options))
 
 
 def a_limit(name: str, soft: int, hard: int) -> ResourceLimit:
@@ -270,9 +274,9 @@ async def read_until(process: Process, wanted: bytes) -> bytes:
     return seen
 
 
-async def connect(machine: Machine, **options: object) -> Agent:
+async def connect(machine: Machine, **options: Any) -> Agent:
     async with asyncio.timeout(20):
-        return await Agent.connect(await machine.connect(), **options)  # type: ignore[arg-type]
+        return await Agent.connect(await machine.connect(), **options)
 
 
 @contextlib.asynccontextmanager

@@ -78,7 +78,8 @@ async def test_a_hostile_passwd_gives_no_user_and_no_harm(pod: Pod, script: str)
 
 async def test_names_in_a_hostile_passwd_are_no_other_user(pod: Pod) -> None:
     await pod.output(
-        "printf 'x\\njoe\\n:joe:x:0:0:\\njoe2:x:0:0::/:\\n joe:x:0:0::/:\\njoe:x:1000:1000::/h:\\n' >/etc/passwd"
+        "printf 'x\\njoe\\n:joe:x:0:0:\\njoe2:x:0:0::/:\\n joe:x:0:0::/:\\n' >/etc/passwd;"
+        "echo joe:x:1000:1000::/h: >>/etc/passwd"
     )
     assert await pod.output("id -u; echo $HOME", user="joe") == "1000\n/h\n"
 
@@ -162,8 +163,8 @@ async def test_a_disk_full_of_nothing_is_told(bare: Pod) -> None:
 async def test_deep_and_odd_trees_are_erased(pod: Pod) -> None:
     await pod.output(
         "i=0; while [ $i -lt 100 ]; do mkdir d; cd d; i=$((i+1)); done; touch x; cd /;"
-        "mkdir /odd; cd /odd; touch -- -rf 'a b' \"$(printf 'new\\nline')\"; ln -s / root; mkfifo fifo; mkdir locked;"
-        "touch locked/x; chmod 0 locked"
+        "mkdir /odd; cd /odd; touch -- -rf 'a b' \"$(printf 'new\\nline')\"; ln -s / root; mkfifo fifo;"
+        "mkdir locked; touch locked/x; chmod 0 locked"
     )
     await pod.agent.request(RemoveContainer("c1", erase=True))
     assert not (pod.writable / "c1").exists()

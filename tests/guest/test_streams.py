@@ -7,6 +7,7 @@ import hashlib
 import os
 import signal
 import time
+from pathlib import Path
 
 from hypercontainer.guest.agent import Process
 from hypercontainer.guest.protocol import STREAM_BUFFER, SignalProcess, Stream
@@ -67,9 +68,8 @@ async def test_hyperstart_keeps_no_more_than_the_buffer_of_a_stream(pod: Pod) ->
 
 def resident_kib(pod: Pod) -> int:
     """Of hyperstart, which is the child of the driver's unshare."""
-    pid = pod.hyperstart_pid()
-    with open(f"/proc/{pid}/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+    lines = Path(f"/proc/{pod.hyperstart_pid()}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
 # --- Ends ---
@@ -148,22 +148,14 @@ async def test_an_end_that_was_not_recorded_is_told_again(pod: Pod) -> None:
         await pod.reconnect(resume={process.number: {}})
         (state,) = pod.agent.welcome.processes
         assert (state.is_running, state.status, state.stdout_produced) == (False, 9, len(first.output))
-        again = pod.agent.process(process.number)
         # it was acknowledged: nothing of it comes again but its end
-        await pod.agent.close()
-        pod.agent = await reconnected_at(pod, process.number, len(first.output))
+        await pod.reconnect(resume={process.number: {Stream.STDOUT: len(first.output)}})
         again = pod.agent.process(process.number)
         assert await again.read() is None
         assert (await again.exited()).at_ns == first.exited.at_ns
     await again.forget()
     await pod.reconnect()
     assert pod.agent.welcome.processes == ()
-
-
-async def reconnected_at(pod: Pod, number: int, offset: int):  # type: ignore[no-untyped-def]
-    from tests.guest.laboratory import connect
-
-    return await connect(pod.machine, resume={number: {Stream.STDOUT: offset}})
 
 
 async def test_a_process_that_ended_without_hyperd_is_told_of(pod: Pod) -> None:
@@ -188,7 +180,7 @@ async def test_many_connections_leave_nothing_behind(pod: Pod) -> None:
 
 
 def open_files(pod: Pod) -> int:
-    return len(os.listdir(f"/proc/{pod.hyperstart_pid()}/fd"))
+    return len(list(Path(f"/proc/{pod.hyperstart_pid()}/fd").iterdir()))
 
 
 async def test_processes_and_connections_that_end_give_all_back(pod: Pod) -> None:
@@ -232,8 +224,8 @@ async def test_an_idle_hyperstart_uses_no_cpu(pod: Pod) -> None:
 
 
 def cpu_ticks(pod: Pod) -> int:
-    with open(f"/proc/{pod.hyperstart_pid()}/stat") as stat:
-        return sum(map(int, stat.read().rpartition(")")[2].split()[11:13]))
+    stat = Path(f"/proc/{pod.hyperstart_pid()}/stat").read_text()
+    return sum(map(int, stat.rpartition(")")[2].split()[11:13]))
 
 
 async def test_a_torn_frame_does_not_take_the_next_hello_with_it(pod: Pod) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import signal
+from typing import Any
 
 import pytest
 
 from hypercontainer.errors import GuestError
+from hypercontainer.guest.agent import Process
 from hypercontainer.guest.protocol import ResizeTerminal, SignalProcess
 from tests.guest.laboratory import Pod, finish, read_until
 
-TERMINAL = {"terminal": True, "rows": 24, "columns": 80, "stdin": True}
+TERMINAL: dict[str, Any] = {"terminal": True, "rows": 24, "columns": 80, "stdin": True}
 
 
 async def test_a_terminal_has_a_name_and_a_size(pod: Pod) -> None:
@@ -49,7 +51,7 @@ async def test_ctrl_c_interrupts_and_ctrl_d_ends(pod: Pod) -> None:
     assert (await finish_all(process)) == 0
 
 
-async def finish_all(process) -> int:  # type: ignore[no-untyped-def]
+async def finish_all(process: Process) -> int:
     async with asyncio.timeout(10):
         while await process.read() is not None:
             pass
