@@ -16,8 +16,7 @@ from hypercontainer.config import Paths, Settings
 from hypercontainer.errors import Conflict, Unavailable, Unsupported
 from hypercontainer.model.machine import NicKind
 from hypercontainer.model.network import Lease, parse_publish
-from hypercontainer.network.handshake import completing_ack
-from hypercontainer.network.relay import FrameError, Frames
+from hypercontainer.network.relay import FrameError, Frames, completing_ack
 from hypercontainer.network.user import NicFiles, UserNetworks, passt_command
 from tests.network import peer
 from tests.network.laboratory import OUTSIDE, UPLINK, Laboratory, is_listening

@@ -8,7 +8,7 @@ but by published ports.
     UML ─── packet socket ──▶ relay (relay.py) ── stream ──▶ passt
 
 Both go into the background by themselves and end when the machine's side of the socket closes.  An old
-passt needs the relay for QEMU too, when it is to publish TCP ports (handshake.py).
+passt needs the relay for QEMU too, when it is to publish TCP ports.
 
 A guest cannot reach the loopback addresses of the host.  With an old passt (2023-03, of Debian 12) the
 price is that a published UDP port does not answer at 127.0.0.1, only at the host's other addresses.
@@ -16,6 +16,7 @@ price is that a published UDP port does not answer at 127.0.0.1, only at the hos
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
@@ -115,11 +116,17 @@ class UserNetworks(Networks):
         await self.detach(lease)
         self.directory.mkdir(parents=True, exist_ok=True)
         files = self._files(lease.nic_name)
-        await _start_passt(lease, files)
         kind = NicKind.STREAM if NicKind.STREAM in kinds else NicKind.PACKET
         if kind is NicKind.STREAM and not await _needs_relay(lease):
+            await _start_passt(lease, files)
             return Nic(mac=lease.mac, kind=kind, backend=str(files.stream))
-        await run(_relay_command(kind, files))
+        started = await asyncio.gather(
+            _start_passt(lease, files), run(_relay_command(kind, files)), return_exceptions=True
+        )
+        for failure in started:
+            if isinstance(failure, BaseException):
+                await self._remove(files)
+                raise failure
         return Nic(mac=lease.mac, kind=kind, backend=str(files.relayed))
 
     async def detach(self, lease: Lease) -> None:
@@ -218,4 +225,4 @@ async def _needs_relay(lease: Lease) -> bool:
 
 def _relay_command(kind: NicKind, files: NicFiles) -> list[str]:
     paths = (files.relayed, files.stream, files.relay.pid_file)
-    return [sys.executable, "-I", "-m", relay.__name__, kind.value, *map(str, paths)]
+    return [sys.executable, "-I", "-S", relay.__file__, kind.value, *map(str, paths)]
