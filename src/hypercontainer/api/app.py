@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from hypercontainer.api import containers, images, pods, system
@@ -32,11 +33,11 @@ class Api:
         self._table = routes or table()
 
     async def __call__(self, request: Request) -> Answer | Stream | Upgrade:
+        started = time.monotonic()
         try:
-            return await self._answer(request)
+            answer = await self._answer(request)
         except HyperError as error:
-            if error.http_status >= 500:
-                log.warning("%s %s: %s", request.method, request.path, error.message)
+            log.log(_level(request, error), "%s %s: %s", request.method, request.path, error.message)
             return error_answer(error)
         except Exception:  # the edge of a request: the client learns that, we learn why
             log.exception("%s %s failed", request.method, request.path)
@@ -46,6 +47,9 @@ class Api:
                     hint="its log says more",
                 )
             )
+        spent_ms = (time.monotonic() - started) * 1e3
+        log.log(_level(request), "%s %s: %.1f ms", request.method, request.path, spent_ms)
+        return answer
 
     async def _answer(self, request: Request) -> Answer | Stream | Upgrade:
         found = self._table.find(request.method, request.path)
@@ -64,6 +68,13 @@ class Api:
             case None:
                 return Answer(status=204)
         return Answer(status=found.route.status, body=encode(result))
+
+
+def _level(request: Request, error: HyperError | None = None) -> int:
+    """What an operator did is told; that somebody looked, and in vain, is for debugging."""
+    if error is not None and error.http_status >= 500:
+        return logging.WARNING
+    return logging.DEBUG if request.method in {"GET", "HEAD"} else logging.INFO
 
 
 def error_answer(
