@@ -10,7 +10,9 @@ A file gets its name in ``blobs`` and ``disks`` by a rename, when it is complete
 
 from __future__ import annotations
 
+import contextlib
 import time
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -21,6 +23,7 @@ from hypercontainer.files import remove_tree
 from hypercontainer.images.work import Stop, disk_errors, in_thread
 from hypercontainer.model.image import Digest, hexadecimal
 
+_THROWN = "thrown-"
 _KEPT_DOWNLOADS_S = 7 * 86400  # a pull that broke can go on this long
 
 
@@ -77,13 +80,21 @@ class Blobs:
         path.replace(self.disk(image))
 
     def drop(self, digests: Iterable[Digest]) -> None:
-        """Remove these blobs, but those that some work holds."""
+        """Take these blobs out, but those that some work holds; `empty_bin` frees their room."""
         for digest in digests:
             if self._held[digest] <= 0:
-                self.path(digest).unlink(missing_ok=True)
+                self._throw(self.path(digest))
 
     def drop_disk(self, image: Digest) -> None:
-        self.disk(image).unlink(missing_ok=True)
+        self._throw(self.disk(image))
+
+    def _throw(self, path: Path) -> None:
+        """A rename is quick; removing a gigabyte would stop the daemon's loop."""
+        with contextlib.suppress(FileNotFoundError):
+            path.replace(self._tmp / f"{_THROWN}{uuid.uuid4().hex}")
+
+    async def empty_bin(self) -> None:
+        await in_thread(_empty, self._tmp)
 
     def collect(self, *, blobs: set[Digest], images: set[Digest]) -> None:
         """Remove what a dead daemon left behind: all but these, and downloads that may still go on."""
@@ -98,6 +109,11 @@ class Blobs:
 
 def _remove(_stop: Stop, directory: Path) -> None:
     remove_tree(directory)
+
+
+def _empty(_stop: Stop, directory: Path) -> None:
+    for path in directory.glob(f"{_THROWN}*"):
+        path.unlink(missing_ok=True)
 
 
 def _remove_others(directory: Path, kept: set[Path]) -> None:

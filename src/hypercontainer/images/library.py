@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Hashable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from hypercontainer.errors import ImageNotFound, InvalidRequest, Unavailable
@@ -81,14 +81,14 @@ class Library:
                 self.index.name(identity, name)
         return self.index.image(identity)
 
-    @contextmanager
-    def using(self, digests: Sequence[Digest]) -> Iterator[None]:
+    @asynccontextmanager
+    async def using(self, digests: Sequence[Digest]) -> AsyncIterator[None]:
         """Keep these blobs while the block lasts; those that then no image has are removed."""
         try:
             with self.blobs.holding(digests):
                 yield
         finally:
-            self.sweep(digests)
+            await self._sweep(digests)
 
     def is_whole(self, identity: Digest) -> bool:
         """Whether the image is here, and its disk too."""
@@ -217,11 +217,12 @@ class Library:
             with self.index.change():
                 self.index.remove(identity)
             self.blobs.drop_disk(identity)
-            self.sweep(blobs)
+            await self._sweep(blobs)
 
-    def sweep(self, blobs: Sequence[Digest]) -> None:
+    async def _sweep(self, blobs: Sequence[Digest]) -> None:
         """Remove those of ``blobs`` that no image has and no work holds."""
         self.blobs.drop(self.index.unused(blobs))
+        await self.blobs.empty_bin()
 
     async def collect(self) -> None:
         """Remove what a daemon that was killed left behind; only at start-up, before any other work."""

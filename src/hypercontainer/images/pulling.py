@@ -153,12 +153,9 @@ class Pull:
             was = self._library.index.by_reference(wanted)
             return self._library.name(identity, names), was != identity
         digests = [descriptor.checked_digest() for descriptor in found.manifest.layers]
-        with self._library.using(digests):
-            async with self._library.blobs.workspace() as workspace:
-                layers, plains = await self._layers(registry, found, workspace)
-                image = await self._library.add(
-                    found.document, layers, plains, names=names, workspace=workspace
-                )
+        async with self._library.using(digests), self._library.blobs.workspace() as workspace:
+            layers, plains = await self._layers(registry, found, workspace)
+            image = await self._library.add(found.document, layers, plains, names=names, workspace=workspace)
             for digest in digests:
                 self._library.blobs.download(digest).unlink(missing_ok=True)
         return image, True

@@ -181,7 +181,7 @@ class Registry:
                 await self._client.get(f"{base}/v2/")
             except httpx.TransportError as error:
                 if _certificate_problem(error):
-                    raise self._failure("registry", error) from error
+                    raise self._failure("an answer", error) from error
                 log.debug("%s: %s; trying the next", base, error)
             else:
                 return base
@@ -190,7 +190,7 @@ class Registry:
             await self._client.get(f"{last}/v2/")
             return last
 
-        return await self._retrying("registry", ask, attempts=min(3, self._retry.attempts))
+        return await self._retrying("an answer", ask, attempts=min(3, self._retry.attempts))
 
     async def _retrying(
         self,
@@ -325,6 +325,11 @@ def _clean(text: str) -> str:
 def _why(error: BaseException) -> str:
     if isinstance(error, httpx.HTTPStatusError):
         return f"{error.request.url.host} answered {error.response.status_code}"
+    found: BaseException | None = error if isinstance(error, httpx.TransportError) else None
+    while found is not None:  # httpx says only that a connection failed; the system's word is below
+        if isinstance(found, OSError) and found.strerror:
+            return _clean(found.strerror)
+        found = found.__cause__ or found.__context__
     return _clean(str(error)) or type(error).__name__
 
 

@@ -180,7 +180,7 @@ class Images:
                 archives.read, path, workspace, platform=Platform.of_host(), existing=self._existing
             )
         for item in found:
-            with self._library.using([layer.digest for layer in item.layers]):
+            async with self._library.using([layer.digest for layer in item.layers]):
                 image = await self._add(item, workspace, report)
             for tag in item.tags:
                 status = f"Loaded image: {tag.familiar}"
@@ -214,7 +214,7 @@ class Images:
         layer = Layer(path=path, digest=digest, diff_id=None)
         plain = await self._library.plain(layer, workspace, is_fresh=True)
         document = _imported(config, plain.diff_id)
-        with self._library.using([digest]):
+        async with self._library.using([digest]):
             image = await self._library.add(
                 document, [layer], [plain], names=[name] if name else [], workspace=workspace
             )
