@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
 from typing import Any
 
@@ -44,6 +45,7 @@ def _create(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     _check_terminal(arguments)
+    _end_in_order()
     marks = ClientMarks.begin()
     wanted = spec.from_arguments(arguments, attached=not arguments.detach)
     client = Client.default()
@@ -107,6 +109,17 @@ def _with_tag(image: str) -> str:
     return image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
 
 
+def _end_in_order() -> None:
+    """Until the process is attached, SIGTERM and SIGHUP undo what was begun, as Ctrl-C does."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # not nohup
+            signal.signal(number, _end)
+
+
+def _end(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
 def _run_detached(client: Client, pod: Record, arguments: argparse.Namespace, marks: ClientMarks) -> int:
     try:
         client.pods.start(pod.id)
@@ -136,7 +149,7 @@ def _run_attached(client: Client, pod: Record, arguments: argparse.Namespace, ma
             forward_signals=arguments.sig_proxy == "true",
             owns_process=True,
         )
-    except HyperError:
+    except BaseException:  # Ctrl-C as well
         _remove_unstarted(client, pod)
         raise
     if arguments.timeline and timeline is not None:
@@ -146,7 +159,7 @@ def _run_attached(client: Client, pod: Record, arguments: argparse.Namespace, ma
 
 
 def _remove_unstarted(client: Client, pod: Record) -> None:
-    """``run`` leaves no pod behind of which nothing has ever run."""
+    """``run`` leaves no pod behind of which nothing has ever run, or that nobody was told of."""
     with contextlib.suppress(HyperError):
         container = client.containers.get(pod.containers[0].id)
         if not container.started:
