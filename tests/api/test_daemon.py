@@ -175,9 +175,21 @@ def test_a_socket_of_systemd_is_taken_and_left_in_place(root: Path) -> None:
     assert path.exists()
 
 
-def test_the_daemon_answers_soon_after_its_start(root: Path) -> None:
+def test_the_daemon_is_up_with_little_work(root: Path) -> None:
     ensure_daemon(Paths.default())  # makes what only the first start makes
     end_daemon(Paths.default())
-    started = time.monotonic()
     ensure_daemon(Paths.default())
-    assert time.monotonic() - started < 2  # about 0.3 s on an idle machine; this one may be busy
+    pid = Paths.default().lock.read_text().strip()
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    ticks = int(fields[11]) + int(fields[12])  # utime and stime, proc(5)
+    assert ticks / os.sysconf("SC_CLK_TCK") < 0.6  # 0.18 s; time by the clock is the machine's matter
+
+
+def test_a_log_that_has_grown_large_is_put_aside(root: Path) -> None:
+    paths = Paths.default()
+    paths.state.mkdir()
+    with paths.daemon_log.open("wb") as log:
+        log.truncate(9 << 20)
+    ensure_daemon(paths)
+    assert paths.daemon_log.stat().st_size < 1 << 20
+    assert paths.daemon_log.with_name("hyperd.log.1").stat().st_size == 9 << 20

@@ -108,7 +108,7 @@ def test_a_pod_lives_from_create_to_remove(client: CheckedClient) -> None:
     assert [(line.stream, line.data) for line in printed] == [(1, b"out\n"), (2, b"err\n"), (1, b"typed\n")]
     assert all(abs(line.time_ns / 1e9 - time.time()) < 60 for line in printed)
     assert client.pods.timeline("life").marks
-    client.pods.remove("life")
+    client.pods.remove("life", force=True)
     with pytest.raises(PodNotFound):
         client.pods.get("life")
 
@@ -148,7 +148,7 @@ def test_a_terminal_has_its_size_and_one_stream(client: CheckedClient) -> None:
         out, err, code = collect(attached)
     assert b"33 111\r\n" in out
     assert (err, code) == (b"", 5)
-    client.pods.remove(pod.id)
+    client.pods.remove(pod.id, force=True)
 
 
 def test_a_wait_is_held_open_until_the_end(client: CheckedClient) -> None:
@@ -175,7 +175,7 @@ def test_detaching_leaves_the_container_and_attaching_again_finds_it(client: Che
         second.send(StreamKind.STDIN, b"two\n")
         second.send(StreamKind.STDIN_END)
         assert collect(second) == (b"one\ntwo\n", b"", 0)
-    client.pods.remove(pod.id)
+    client.pods.remove(pod.id, force=True)
 
 
 def test_logs_take_a_tail_and_a_time(client: CheckedClient) -> None:

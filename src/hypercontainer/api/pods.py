@@ -49,7 +49,7 @@ def inspect_pod(engine: Engine, pod: str) -> PodDetails:
     return engine.pod_details(pod)
 
 
-@routes.delete("/v1/pods/{pod}", errors=(PodNotFound, InvalidState))
+@routes.delete("/v1/pods/{pod}", errors=(PodNotFound, Conflict, InvalidState))
 async def remove_pod(engine: Engine, pod: str, *, force: bool = False) -> None:
     """Remove a pod and its storage; force stops it first."""
     await engine.remove_pod(pod, force=force)

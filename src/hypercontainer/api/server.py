@@ -158,18 +158,17 @@ class _Connection:
             return False
         if request is None:
             return False
-        answer = await self._respond(request)
-        match answer:
-            case Upgrade():
-                try:
-                    await self._hand_over(answer)
-                finally:
-                    answer.close()
-                return False
-            case Stream():
-                await self._while_connected(self._send_stream(answer, request))
-            case Answer():
+        try:
+            answer = await self._respond(request)
+            if isinstance(answer, Answer):
                 await self._send(answer, request)
+        finally:
+            self._is_finishing = False
+        if isinstance(answer, Upgrade):
+            await self._upgrade(answer)
+            return False
+        if isinstance(answer, Stream):
+            await self._while_connected(self._send_stream(answer, request))
         return await self._next_cycle()
 
     async def _next_request(self) -> Request | None:
@@ -208,10 +207,7 @@ class _Connection:
         if request.method in {"GET", "HEAD"}:
             return await self._while_connected(self._application(request))
         self._is_finishing = True
-        try:
-            return await self._application(request)
-        finally:
-            self._is_finishing = False
+        return await self._application(request)
 
     async def _while_connected(self, work: Coroutine[Any, Any, T]) -> T:
         """Do ``work``; raises _Gone, with ``work`` cancelled, when the client closes the connection."""
@@ -266,10 +262,17 @@ class _Connection:
         headers = self._headers([("Content-Type", answer.content_type)])
         async with contextlib.aclosing(cast("Any", answer.chunks)) as chunks:
             await self.write(self._bytes(h11.Response(status_code=200, headers=headers, reason="OK")))
-            if request.method != "HEAD":
+            if request.method != "HEAD" and not self._is_stopping:
                 async for chunk in chunks:
                     await self.write(self._bytes(h11.Data(data=chunk)))
         await self.write(self._bytes(h11.EndOfMessage()))
+
+    async def _upgrade(self, answer: Upgrade) -> None:
+        try:
+            if not self._is_stopping:
+                await self._hand_over(answer)
+        finally:
+            answer.close()
 
     async def _hand_over(self, answer: Upgrade) -> None:
         await self._discard_body()

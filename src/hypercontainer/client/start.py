@@ -12,11 +12,13 @@ from hypercontainer.config import Paths
 from hypercontainer.errors import Unavailable
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from subprocess import Popen
 
 RUNS_ALREADY = 75  # exit status of a hyperd that found another one (sysexits.h: EX_TEMPFAIL)
 START_TIMEOUT_S = 30.0
 _POLL_S = 0.005
+_LOG_SIZE = 8 << 20
 
 
 def ensure_daemon(paths: Paths, *, timeout_s: float = START_TIMEOUT_S) -> None:
@@ -27,6 +29,7 @@ def ensure_daemon(paths: Paths, *, timeout_s: float = START_TIMEOUT_S) -> None:
     if is_listening(paths):
         return
     paths.state.mkdir(parents=True, exist_ok=True)
+    _turn_over(paths.daemon_log)
     log_start = paths.daemon_log.stat().st_size if paths.daemon_log.exists() else 0
     child = _spawn(paths)
     deadline = time.monotonic() + timeout_s
@@ -40,6 +43,12 @@ def ensure_daemon(paths: Paths, *, timeout_s: float = START_TIMEOUT_S) -> None:
             )
         time.sleep(_POLL_S)
     child.returncode = 0  # it lives on, and is nobody's child to wait for: no ResourceWarning
+
+
+def _turn_over(log: Path) -> None:
+    """Keep a log that has grown large as FILE.1: nobody else looks after this one."""
+    if log.exists() and log.stat().st_size > _LOG_SIZE:
+        log.replace(log.with_name(log.name + ".1"))
 
 
 def is_listening(paths: Paths) -> bool:
