@@ -81,7 +81,7 @@ def test_a_full_disk_is_said_and_nothing_is_left(own: Hyper) -> None:
     own.start_daemon()
     _load(own)
     filler = own.root / "lib/filler"
-    with filler.open("wb") as file:
+    with filler.open("wb", buffering=0) as file:
         try:
             while True:
                 file.write(bytes(4096))
@@ -105,6 +105,6 @@ def test_a_bad_settings_file_is_refused_with_its_key(own: Hyper) -> None:
 
 def test_a_second_hyperd_of_one_root_is_refused(own: Hyper) -> None:
     own.start_daemon()
-    second = subprocess.run(DAEMON, env=own._environment(), capture_output=True, timeout=30, check=False)
+    second = subprocess.run(DAEMON, env=own.variables(), capture_output=True, timeout=30, check=False)
     assert second.returncode != 0
     assert b"already" in second.stderr or b"another" in second.stderr
