@@ -206,6 +206,11 @@ def test_a_process_that_is_forgotten_or_did_not_start_is_not_known(wire: Wire) -
         wire.receive(Output(1, 1, 0, b"x"))
 
 
+def test_a_number_that_is_refused_because_it_is_in_use_stays_in_use(wire: Wire) -> None:
+    wire.run(start(1, "x"), Failed(17, "start", "1"))
+    assert wire.receive(Output(1, 1, 0, b"x")) == [Output(1, 1, 0, b"x")]
+
+
 def a_state(*, stdin: int = 0, stdout: int = 0) -> ProcessState:
     return ProcessState(1, "c", True, 0, stdin, stdout, 0)
 

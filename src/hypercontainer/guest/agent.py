@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Self
 
-from hypercontainer.errors import GuestError, HyperError, Unavailable
+from hypercontainer.errors import GuestError, HyperError, InvalidState, Unavailable
 from hypercontainer.guest.channel import Channel
 from hypercontainer.guest.protocol import (
     Diagnostic,
@@ -112,6 +112,8 @@ class Agent:
 
     async def start_process(self, message: StartProcess) -> Process:
         """Start a process; GuestError with execve's errno when it cannot be."""
+        if message.process in self._processes:
+            raise InvalidState(f"process number {message.process} is in use")
         process = self._processes[message.process] = Process(self, message.process)
         try:
             await self.request(message)

@@ -127,6 +127,7 @@ class Session:
     def __init__(self) -> None:
         self.welcome: Welcome | None = None  # of this connection
         self._processes: dict[int, _Process] = {}
+        self._starting: set[int] = set()  # those of which Started has not come
         self._pending: dict[int, Message] = {}
         self._resume: Mapping[int, Mapping[Stream, int]] = {}
         self._last_request = secrets.randbits(32)
@@ -146,6 +147,7 @@ class Session:
         """
         self.welcome = None
         self._resume = resume
+        self._starting.clear()
         self._pending.clear()
         self._outgoing.clear()
         self._parser = FrameParser()
@@ -229,8 +231,9 @@ class Session:
         self._last_request = self._last_request % (2**32 - 1) + 1  # never 0
         self._send(message, self._last_request)
         self._pending[self._last_request] = message
-        if isinstance(message, StartProcess):
-            self._processes.setdefault(message.process, _Process())
+        if isinstance(message, StartProcess) and message.process not in self._processes:
+            self._processes[message.process] = _Process()
+            self._starting.add(message.process)
         return self._last_request
 
     def _on_reply(self, message: Message, request_id: int) -> Reply | None:
@@ -245,10 +248,17 @@ class Session:
 
     def _after(self, request: Message, reply: Message) -> None:
         match request, reply:
-            case StartProcess(process=number), Started() if self.knows(number):
+            case StartProcess(process=number), Started() if number in self._starting:
+                self._starting.discard(number)
                 self.ask(number)
-            case (StartProcess(process=number), Failed()) | (ForgetProcess(process=number), Done()):
-                self._processes.pop(number, None)
+            case StartProcess(process=number), Failed() if number in self._starting:
+                self._drop(number)  # a refusal because the number is in use is not its end
+            case ForgetProcess(process=number), Done():
+                self._drop(number)
+
+    def _drop(self, number: int) -> None:
+        self._starting.discard(number)
+        self._processes.pop(number, None)
 
     # --- Output ---
 
