@@ -39,8 +39,9 @@ def with_bars(steps: Iterable[Record], file: TextIO) -> Iterator[Record]:
 
 def _draw(bars: Progress, drawn: dict[str, TaskID], step: Record) -> None:
     identifier = step.get("id", "")
-    if not identifier:
-        bars.console.print(step.status, markup=False, highlight=False)
+    if not identifier or step.status.startswith("Pulling from"):  # about the image, not about a layer
+        text = f"{identifier}: {step.status}" if identifier else step.status
+        bars.console.print(text, markup=False, highlight=False)
         return
     if identifier not in drawn:
         drawn[identifier] = bars.add_task(f"{identifier}:", total=None, status="")
