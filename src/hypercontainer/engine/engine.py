@@ -31,6 +31,7 @@ from hypercontainer.errors import (
     InvalidRequest,
     InvalidState,
     PodNotFound,
+    Unavailable,
 )
 from hypercontainer.files import remove_tree
 from hypercontainer.guest.protocol import GetStatistics, Statistics
@@ -114,18 +115,20 @@ class Engine:
             plan.container_record(c, image, pod=record, index=i, name=plan.container_name(spec, name, i))
             for i, (c, image) in enumerate(zip(spec.containers, images, strict=True))
         ]
-        self.host.records.add_pod(record, containers)
         return await self._see_through(self._allocate(record, containers))
 
     async def _allocate(self, record: PodRecord, containers: list[ContainerRecord]) -> PodView:
-        pod = Pod(self.host, record, containers)
-        try:
-            await pod.create()
-        except BaseException:
-            pod.close()
-            remove_tree(self.host.paths.pods / record.id)
-            self.host.records.remove_pod(record.id)
-            raise
+        """Storage first, the record last: what a crash leaves between the two is a stray, and removed."""
+        with contextlib.ExitStack() as undo:
+            undo.callback(remove_tree, self.host.paths.pods / record.id)
+            try:
+                pod = Pod(self.host, record, containers)
+            except OSError as error:
+                raise Unavailable(f"cannot allocate the pod's storage: {error.strerror}") from error
+            undo.callback(pod.close)
+            await pod.allocate()
+            self.host.records.add_pod(record, containers)
+            undo.pop_all()
         self._pods[record.id] = pod
         return self._pod_view(pod)
 

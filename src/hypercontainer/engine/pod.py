@@ -14,7 +14,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -109,10 +109,9 @@ class Pod:
 
     # --- Verbs ---
 
-    async def create(self) -> None:
-        """Allocate the storage.  No VMM is started."""
+    async def allocate(self) -> None:
+        """Make the storage of a new pod.  No VMM is started."""
         await self.host.disks.create(self.disk, size_mib=self.host.settings.disk_size_mib)
-        self._save(target="created")
 
     async def start(self) -> None:
         """Created to Running; on a failure the pod is as it was, and nothing is left."""
@@ -123,7 +122,7 @@ class Pod:
                 raise InvalidState(f"pod {self.record.name} is being removed")
             self.timeline = StartTimeline()
             self.timeline.mark("start begins")
-            self._save(target="running", reason="", paused=False)
+            self._decide(target="running", reason="", paused=False)
             try:
                 await self._bring_up()
             except BaseException as error:
@@ -209,7 +208,7 @@ class Pod:
     async def _bring_up(self) -> None:
         driver = await self._driver()
         await self._take_lease(driver)
-        self._save(machine=secrets.token_hex(6), next_process=1, started=time.time())
+        self._decide(machine=secrets.token_hex(6), next_process=1, started=time.time())
         for container in self.containers:
             container.log.restart()
             self._save_process(container, ContainerState.CREATED, ProcessRecord())
@@ -492,8 +491,9 @@ class Pod:
                 exec_.run.log.close()
             exec_.log_path.unlink(missing_ok=True)
         self.execs.clear()
-        for container in self.containers:
-            self.host.records.remove_execs(container.record.id)
+        with self._unless_full():
+            for container in self.containers:
+                self.host.records.remove_execs(container.record.id)
 
     # --- Down ---
 
@@ -549,8 +549,9 @@ class Pod:
             if self.is_gone or self.record.target != "removed" or self.running is not None:
                 return
             self.close()
-            await asyncio.to_thread(remove_tree, self.directory)
-            self.host.records.remove_pod(self.id)
+            await asyncio.to_thread(remove_tree, self.directory)  # first: the record needs room to go
+            with self._unless_full():
+                self.host.records.remove_pod(self.id)
             self.is_gone = True
 
     def close(self) -> None:
@@ -563,8 +564,6 @@ class Pod:
     async def recover(self) -> None:
         """Bring a pod that an earlier daemon left in the middle to where its record says."""
         async with self.lock:
-            if self.record.target == "creating":
-                self._save(target="removed")
             machine = await self._find_machine()
             if self.record.target == "running" and machine is not None:
                 await self._resume(machine)
@@ -607,17 +606,34 @@ class Pod:
 
     def _next_process(self) -> int:
         number = self.record.next_process
-        self._save(next_process=number + 1)
+        self._decide(next_process=number + 1)
         return number
 
+    def _decide(self, **changes: object) -> None:
+        """Record what is about to be done; Unavailable when it cannot be, and then it is not done."""
+        record = msgspec.structs.replace(self.record, **changes)
+        self.host.records.save_pod(record)
+        self.record = record
+
     def _save(self, **changes: object) -> None:
+        """Record what has happened.  It has, whether or not the disk has room for it."""
         self.record = msgspec.structs.replace(self.record, **changes)
-        self.host.records.save_pod(self.record)
+        with self._unless_full():
+            self.host.records.save_pod(self.record)
+
+    @contextlib.contextmanager
+    def _unless_full(self) -> Iterator[None]:
+        try:
+            yield
+        except Unavailable as error:
+            logger.error("pod %s: %s", self.record.name, error.message)
 
     def _save_process(self, container: Container, state: ContainerState, process: ProcessRecord) -> None:
         container.record = msgspec.structs.replace(container.record, state=state, process=process)
-        self.host.records.save_container(container.record)
+        with self._unless_full():
+            self.host.records.save_container(container.record)
 
     def _save_exec(self, exec_: Exec, process: ProcessRecord) -> None:
         exec_.record = msgspec.structs.replace(exec_.record, process=process)
-        self.host.records.save_exec(exec_.record)
+        with self._unless_full():
+            self.host.records.save_exec(exec_.record)

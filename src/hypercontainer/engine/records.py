@@ -53,7 +53,7 @@ class PodRecord(Record, frozen=True, kw_only=True):
     spec: PodSpec
     created: float
     hypervisor: str
-    target: Literal["creating", "created", "running", "removed"] = "creating"
+    target: Literal["created", "running", "removed"] = "created"
     machine: str = ""  # id of the machine that exists, or may exist
     next_process: int = 1
     lease: Lease | None = None
@@ -108,6 +108,8 @@ class Records:
                     self._insert_container(container)
         except sqlite3.IntegrityError as error:
             raise self._taken(pod, containers) from error
+        except sqlite3.OperationalError as error:
+            raise _unwritable(error) from error
 
     def save_pod(self, pod: PodRecord) -> None:
         """A removed pod gives its names free at once, though its storage may still be going away."""
@@ -178,7 +180,11 @@ class Records:
         try:
             self._database.execute(statement, values)
         except sqlite3.OperationalError as error:
-            raise Unavailable(f"cannot write the daemon's records: {error}") from error
+            raise _unwritable(error) from error
+
+
+def _unwritable(error: sqlite3.OperationalError) -> Unavailable:
+    return Unavailable(f"cannot write the daemon's records: {error}", hint="is the disk full?")
 
 
 class _Transaction:
@@ -189,4 +195,7 @@ class _Transaction:
         self._connection.execute("BEGIN IMMEDIATE")
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._connection.execute("COMMIT" if kind is None else "ROLLBACK")
+        if kind is None:
+            self._connection.execute("COMMIT")
+        elif self._connection.in_transaction:  # a full disk may have rolled it back already
+            self._connection.execute("ROLLBACK")
