@@ -77,8 +77,12 @@ def _run(options: argparse.Namespace, paths: Paths) -> int:
 
 
 def _make_directory(path: Path, *, mode: int) -> None:
+    """Make ``path``; raises Unavailable when somebody else has it, as a stranger may in /tmp."""
     try:
         path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for each in (path, path.parent):
+            if each.stat().st_uid not in {0, os.geteuid()}:
+                raise Unavailable(f"cannot use {path}: {each} belongs to another user")
         path.chmod(mode)
     except OSError as error:
         raise Unavailable(f"cannot use {path}: {error.strerror}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import socket
 import subprocess
 import sys
@@ -39,6 +40,20 @@ def test_no_field_of_a_view_is_hidden_by_a_method_of_records() -> None:
 def test_a_daemon_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="does not answer at"):
         Client(tmp_path / "none.sock").pods.list()
+
+
+@pytest.mark.needs_root
+@pytest.mark.skipif(os.geteuid() != 0, reason="not on this host: only root can be two users")
+def test_a_daemon_of_a_stranger_is_not_trusted(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "strange.sock"))
+        os.seteuid(65534)
+        try:
+            listener.listen()  # whose credentials the socket then has, unix(7)
+        finally:
+            os.seteuid(0)
+        with pytest.raises(Unavailable, match="run by another user"):
+            Client(tmp_path / "strange.sock").pods.list()
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,15 @@ def test_a_root_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.needs_root
+@pytest.mark.skipif(os.geteuid() != 0, reason="not on this host: only root can be two users")
+def test_a_root_that_belongs_to_another_user_is_refused(root: Path) -> None:
+    Paths.default().run.mkdir()
+    os.chown(Paths.default().run, 65534, 65534)
+    with pytest.raises(Unavailable, match="belongs to another user"):
+        ensure_daemon(Paths.default())
+
+
 def test_a_socket_of_systemd_is_taken_and_left_in_place(root: Path) -> None:
     path = root / "passed.sock"
     with socket.socket(socket.AF_UNIX) as listener:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
+import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -14,6 +16,7 @@ from hypercontainer.errors import HyperError, Unavailable
 
 READ_SIZE = 1 << 18
 _MAX_HEAD = 1 << 16
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
 class Record(dict[str, Any]):
@@ -201,13 +204,21 @@ def progress(answer: Answer) -> Iterator[Record]:
 
 
 def connect(connection: socket.socket, path: str) -> None:
-    """Connect to a unix socket whose path may be longer than sockaddr_un is (108 bytes, unix(7))."""
+    """Connect to a unix socket whose path may be longer than sockaddr_un is (108 bytes, unix(7)).
+
+    Raises OSError, also when a stranger listens there: only root and we ourselves may be hyperd.
+    """
     if len(os.fsencode(path)) < 100:
         connection.connect(path)
-        return
-    from pathlib import Path
+    else:
+        from pathlib import Path
 
-    from hypercontainer.files import short_path
+        from hypercontainer.files import short_path
 
-    with short_path(Path(path)) as short:
-        connection.connect(short)
+        with short_path(Path(path)) as short:
+            connection.connect(short)
+    _, owner, _ = _CREDENTIALS.unpack(
+        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    )
+    if owner not in {0, os.geteuid()}:
+        raise PermissionError(errno.EPERM, f"it is run by another user (uid {owner})")
