@@ -58,7 +58,7 @@ TARGETS = {
             architecture="um",
             fragments=("base", "files", "network", "um"),
             product="linux",
-            drivers=("hyper_channel", "hyper_start"),
+            drivers=("hyper_channel", "hyper_exit", "hyper_start"),
             compile_steps=1260,
         ),
         Target(
