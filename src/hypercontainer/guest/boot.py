@@ -83,8 +83,11 @@ def make_initramfs(cache: Path | None = None, *, hyperstart: str | Path = "") ->
     directory = (cache or Paths.default().cache) / "initramfs"
     path = directory / f"{hashlib.sha256(archive).hexdigest()}.cpio"
     if not path.exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, archive)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, archive)
+        except OSError as error:
+            raise Unavailable(f"cannot keep the initramfs {path}: {error.strerror}") from error
     return path
 
 
