@@ -19,7 +19,7 @@ class Drivers:
 
     def __init__(self, *, cache: Path) -> None:
         self._cache = cache
-        self._verdicts: dict[str, str | None] = {}
+        self._works: set[str] = set()
         self._lock = asyncio.Lock()
 
     @functools.cached_property
@@ -35,12 +35,15 @@ class Drivers:
         return self.all[name] if name in self.all else base.load(name)
 
     async def missing(self, driver: Hypervisor) -> str | None:
-        """Why ``driver`` cannot run here; found out once."""
+        """Why ``driver`` cannot run here.  That it can is remembered; what lacks may be installed."""
         async with self._lock:
-            if driver.name not in self._verdicts:
-                self._cache.mkdir(parents=True, exist_ok=True)
-                self._verdicts[driver.name] = await driver.missing(cache=self._cache)
-        return self._verdicts[driver.name]
+            if driver.name in self._works:
+                return None
+            self._cache.mkdir(parents=True, exist_ok=True)
+            reason = await driver.missing(cache=self._cache)
+            if reason is None:
+                self._works.add(driver.name)
+            return reason
 
     async def choose(self, spec: PodSpec, *, default: str) -> Hypervisor:
         """The driver for ``spec``; raises Unavailable or Unsupported that says what each one lacks."""
