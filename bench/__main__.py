@@ -142,7 +142,7 @@ def _report(results: dict[str, Any]) -> str:
     ]
     return "\n".join(
         (
-            f"Measured {results['date']} on {results['machine']}, {results['rounds']} rounds, all in one run.",
+            f"Measured {results['date']} on {results['machine']}, {results['rounds']} rounds in one run.",
             "",
             "`run --rm busybox true`, shell to shell, milliseconds:",
             "",

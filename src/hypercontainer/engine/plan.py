@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hypercontainer.engine.records import ContainerRecord, PodRecord
 from hypercontainer.errors import InvalidRequest
+from hypercontainer.guest import boot
 from hypercontainer.guest.protocol import (
     ConfigureNic,
     CreateContainer,
@@ -185,6 +186,7 @@ def machine_config(
             *(Disk(path=image, read_only=True) for image in images),
         ),
         nics=nics,
+        kernel_arguments=boot.KERNEL_ARGUMENTS,
     )
 
 
