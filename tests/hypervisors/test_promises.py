@@ -18,6 +18,7 @@ import pytest
 
 from hypercontainer.errors import HyperError, HypervisorError, InvalidRequest, Unsupported
 from hypercontainer.guest.protocol import Ping, ShutDown
+from hypercontainer.hypervisors import _vmm
 from hypercontainer.hypervisors.base import Machine, end_orphans
 from hypercontainer.model.machine import MachineConfig, Nic, NicKind
 from hypercontainer.process import ProcessId
@@ -534,6 +535,23 @@ async def test_a_healthy_boot_says_nothing_on_the_console(place: Place, tmp_path
     disks = (a_disk(tmp_path / "disk", b""),) if place.hypervisor.capabilities.disk_slots else ()
     async with place.booted(place.config(disks=disks)) as booted:
         assert booted.machine.console() == ""
+
+
+async def test_a_guest_that_floods_its_console_does_not_fill_the_host(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs(place.hypervisor.capabilities.kernel, "console")
+    monkeypatch.setattr(_vmm, "CONSOLE_INTERVAL", 0.05)
+    monkeypatch.setattr(_vmm, "CONSOLE_SIZE", 100_000)
+    async with place.booted() as booted:
+        waiting = asyncio.ensure_future(booted.machine.wait())
+        console = booted.machine.run_dir / "console.log"
+        await booted.shell("head -c 150000 /dev/zero > /dev/console; sleep 0.3; echo the end > /dev/console")
+        await asyncio.sleep(0.3)
+        assert console.stat().st_size <= 100_000
+        assert booted.machine.console().endswith("the end")
+        await booted.machine.kill()
+        await waiting
 
 
 # --- Small things ---

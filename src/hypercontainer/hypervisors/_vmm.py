@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -21,6 +22,9 @@ CHANNEL = "channel.sock"
 CONSOLE = "console.log"
 CHANNEL_DESCRIPTOR = _processes.FIRST_DESCRIPTOR  # of every VMM
 CONTROL_DESCRIPTOR = CHANNEL_DESCRIPTOR + 1  # QEMU's control socket, UML's run directory
+CONSOLE_SIZE = 1 << 20  # bytes; longer ones are cut
+CONSOLE_KEPT = 1 << 16  # bytes of a console that is cut
+CONSOLE_INTERVAL = 2.0  # seconds between looks
 NIC_DESCRIPTOR = CONTROL_DESCRIPTOR + 1  # the first of the NICs that are sockets
 
 
@@ -33,11 +37,31 @@ class VmmMachine(Machine):
         return Channel(reader, writer)
 
     async def wait(self) -> None:
-        await self.process.wait()
+        """As promised, and meanwhile keep the console from growing: what it says is the guest's choice."""
+        waiting = asyncio.ensure_future(self.process.wait())
+        try:
+            while not waiting.done():
+                await asyncio.wait([waiting], timeout=CONSOLE_INTERVAL)
+                _trim(self.run_dir / CONSOLE)
+            await waiting
+        finally:
+            waiting.cancel()
         await _processes.end_session(self.process)
 
     async def kill(self) -> None:
         await _processes.end_session(self.process)
+
+
+def _trim(console: Path) -> None:
+    """Keep the end of a console that has grown too long; its writers append (open(2), O_APPEND)."""
+    with contextlib.suppress(OSError):
+        if console.stat().st_size > CONSOLE_SIZE:
+            with console.open("r+b") as file:
+                file.seek(-CONSOLE_KEPT, os.SEEK_END)
+                end = file.read(CONSOLE_KEPT)
+                file.truncate(0)
+            with console.open("ab") as file:
+                file.write(end)
 
 
 class VmmHypervisor(Hypervisor):
