@@ -163,14 +163,29 @@ async def test_reconcile_without_pods_removes_everything(start: Start, laborator
 
 
 async def test_bridge_that_was_deleted_under_us_comes_back(
+    networks: BridgeNetworks, laboratory: Laboratory
+) -> None:
+    outside = laboratory.outside()
+    first, pod = await start_pod(networks, laboratory, "p1", "8080:80")
+    laboratory.serve("tcp", 80, inside=pod)
+    ip("link delete hyper0")
+    await start_pod(networks, laboratory, "p2", others=(first,))
+    assert laboratory.ask("tcp", UPLINK, 8080, inside=outside) == "198.51.100.1"
+
+
+async def test_bridge_and_rules_that_were_deleted_under_us_come_back(
     networks: BridgeNetworks, start: Start, laboratory: Laboratory
 ) -> None:
     outside = laboratory.outside()
-    lease, pod = await start_pod(networks, laboratory, "p1", "8080:80")
+    first, pod = await start_pod(networks, laboratory, "p1", "8080:80")
     laboratory.serve("tcp", 80, inside=pod)
+    laboratory.serve("tcp", 80, inside=outside)
+    command("nft flush ruleset")
     ip("link delete hyper0")
-    await networks.close()
-    await start().reconcile([lease])
+    _, other = await start_pod(networks, laboratory, "p2", "8081:80", others=(first,))
+    assert laboratory.ask("tcp", OUTSIDE, 80, inside=other) == UPLINK
+    kill(networks)
+    await start().reconcile([first])
     assert laboratory.ask("tcp", UPLINK, 8080, inside=outside) == "198.51.100.1"
 
 

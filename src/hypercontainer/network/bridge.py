@@ -131,8 +131,7 @@ class BridgeNetworks(Networks):
         try:
             await _nft(rules.withdraw(own.ifname, lease))
         except Unavailable:
-            tables = await run([firewall.nft(), "list", "tables", "ip"])
-            if f"table ip {own.ifname}" in tables.decode().splitlines():
+            if await _has_table(own.ifname):
                 raise
 
     # --- The bridge ---
@@ -144,20 +143,15 @@ class BridgeNetworks(Networks):
                 self._bridge = await self._build(())
             elif not links.exists(self._bridge.name):
                 log.warning("bridge %s is gone: making it again", self._bridge.name)
-                self._bridge = await self._build_link(self._bridge.gateway.network)
+                self._bridge = bridge = await self._build_link(self._bridge.gateway.network)
+                if not await _has_table(bridge.name):
+                    await _nft(rules.table(bridge.name, bridge.gateway.network))
             return self._bridge
 
     async def _build(self, live: Collection[Lease]) -> Bridge:
-        """The bridge and its table with the ports of ``live``, whose taps are put on it again."""
+        """The bridge and its table with the ports of ``live``."""
         wanted = next((ipaddress.IPv4Interface(lease.address).network for lease in live), None)
         bridge = await self._build_link(wanted or subnets.parse_subnet(self._settings.subnet))
-        await links.change(
-            [
-                f"link set dev {lease.nic_name} master {bridge.name}"
-                for lease in live
-                if links.exists(lease.nic_name)
-            ]
-        )
         await _nft(rules.table(bridge.name, bridge.gateway.network) + rules.publish(bridge.name, live))
         await firewall.let_through(bridge.name)
         return bridge
@@ -170,6 +164,8 @@ class BridgeNetworks(Networks):
                 if attempt == _ATTEMPTS - 1:
                     raise
                 continue
+            taps = [name for name in await links.links() if name.startswith(self._prefix)]
+            await links.change([f"link set dev {name} master {bridge.name}" for name in taps])
             _set_sysctl("ip_forward", "1")
             _set_sysctl(f"conf/{bridge.name}/route_localnet", "1")
             return bridge
@@ -325,6 +321,11 @@ def _set_sysctl(name: str, value: str) -> None:
             f"cannot set {path} to {value}: {error.strerror}",
             hint="pods reach nothing without it; a container that runs hyperd must be privileged",
         ) from error
+
+
+async def _has_table(name: str) -> bool:
+    tables = await run([firewall.nft(), "list", "tables", "ip"])
+    return f"table ip {name}" in tables.decode().splitlines()
 
 
 async def _nft(text: str) -> None:
