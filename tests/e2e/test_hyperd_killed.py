@@ -153,3 +153,19 @@ def test_kills_at_random_moments_of_starts_leave_nothing(killable: Hyper) -> Non
         assert time.monotonic() < deadline, hyper.ok("list")
         time.sleep(0.1)
     assert hyper.json("list", "vm") == []
+
+
+def test_an_attached_run_goes_on_with_the_next_hyperd(killable: Hyper) -> None:
+    """Killed twice while it prints: each line once, on the right stream, and the exit code."""
+    script = "for i in $(seq 60); do echo out $i; echo err $i >&2; sleep 0.05; done; exit 21"
+    child = killable.spawn("run", "--network", "none", "-m", "48m", "busybox", "sh", "-c", script)
+    assert child.stdout is not None
+    first = child.stdout.readline()
+    for _ in range(2):
+        time.sleep(0.7)
+        _kill_whoever_runs(killable)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 21, err
+    assert (first + out).decode().split("\n") == [f"out {number}" for number in range(1, 61)] + [""]
+    errors = [line for line in err.decode().splitlines() if not line.startswith("hyper: hyperd went away")]
+    assert errors == [f"err {number}" for number in range(1, 61)]

@@ -39,11 +39,11 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Flags in one column that is wide enough for ours."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30, width=_columns() - 2)
+        super().__init__(prog, max_help_position=30, width=columns() - 2)
 
 
-def _columns() -> int:
-    """Of the terminal, for help; argparse would import shutil (2 ms) to ask, in every command."""
+def columns() -> int:
+    """Of the terminal; argparse would import shutil (2 ms) to ask, in every command."""
     try:
         return int(os.environ.get("COLUMNS") or os.get_terminal_size().columns)
     except (ValueError, OSError):

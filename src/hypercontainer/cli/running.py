@@ -148,6 +148,7 @@ def _run_attached(client: Client, pod: Record, arguments: argparse.Namespace, ma
             detach_keys=arguments.detach_keys,
             forward_signals=arguments.sig_proxy == "true",
             owns_process=True,
+            container=container.id,
         )
     except BaseException:  # Ctrl-C as well
         _remove_unstarted(client, pod)

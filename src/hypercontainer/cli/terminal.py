@@ -47,6 +47,10 @@ class Abandoned(Exception):
     """The user does not want to wait for the process any more."""
 
 
+class ConnectionLost(Unavailable):
+    """hyperd went away; the process need not have."""
+
+
 class OutputClosed(Exception):
     """Nobody reads our output: ``hyper run IMAGE yes | head -1``."""
 
@@ -144,7 +148,10 @@ class AttachedStreams:
         self._attached = attached
         self._connection = attached.connection
         self._unsent: list[memoryview] = []
-        self._terminal = terminal
+        self._shown = {STDOUT: 0, STDERR: 0}  # bytes
+        self._to_skip = {STDOUT: 0, STDERR: 0}
+        self.has_sent_data = False
+        self.terminal = terminal
         self._reads_stdin = stdin
         self._stdin_is_terminal = stdin and os.isatty(0)
         self._keys = DetachKeys(parse_detach_keys(detach_keys)) if terminal and detach_keys else None
@@ -161,12 +168,22 @@ class AttachedStreams:
         self._connection.setblocking(False)
         with contextlib.ExitStack() as stack:
             wakeup = stack.enter_context(signals_as_bytes())
-            if self._terminal and self._stdin_is_terminal:
+            if self.terminal and self._stdin_is_terminal:
                 stack.enter_context(raw_mode(0))
             self._send_window_size()
             self._loop(wakeup)
         assert self._exit_code is not None
         return self._exit_code
+
+    def resume(self, attached: Attached) -> None:
+        """Go on with another connection, which tells all output from the start: what was shown is skipped."""
+        self._attached = attached
+        self._connection = attached.connection
+        self._unsent.clear()
+        self.skip_shown()
+
+    def skip_shown(self) -> None:
+        self._to_skip = dict(self._shown)
 
     def _loop(self, wakeup: socket.socket) -> None:
         self._widen_pipes()
@@ -233,13 +250,14 @@ class AttachedStreams:
         if self._keys is not None:
             data = self._keys.filter(data)
         if data:
+            self.has_sent_data = True
             self._send(STDIN, data)
 
     def _take_signals(self, wakeup: socket.socket) -> None:
         for number in wakeup.recv(256):
             if number == signal.SIGWINCH:
                 self._send_window_size()
-            elif number == signal.SIGCONT and self._terminal and self._stdin_is_terminal:
+            elif number == signal.SIGCONT and self.terminal and self._stdin_is_terminal:
                 tty.setraw(0, termios.TCSANOW)  # whoever stopped us has the shell's settings back
                 self._send_window_size()
             else:
@@ -254,7 +272,7 @@ class AttachedStreams:
             self._send(SIGNAL, bytes([number]))
 
     def _send_window_size(self) -> None:
-        if not self._terminal:
+        if not self.terminal:
             return
         rows, columns = next((size for fd in (1, 0, 2) if (size := window_size(fd)) != (0, 0)), (0, 0))
         if rows and columns:
@@ -279,20 +297,27 @@ class AttachedStreams:
             self._take_frame(kind, payload)
 
     def _lost(self) -> NoReturn:
-        raise Unavailable(
+        raise ConnectionLost(
             "the connection to hyperd ended before the process did",
             hint="the process may still run: see `hyper ps -a`, then `hyper attach` or `hyper logs`",
         )
 
     def _take_frame(self, kind: int, payload: bytes) -> None:
         if kind in (STDOUT, STDERR):
-            write_all(kind, payload)
+            self.show(kind, payload)
         elif kind == EXIT:
             self._exit_code = int(json.loads(payload)["exit_code"])
         elif kind == ERROR:
             raise error_from(json.loads(payload))
         elif kind == TIMELINE:
             self.timeline = json.loads(payload)
+
+    def show(self, kind: int, data: bytes) -> None:
+        """Print output of stream ``kind``, but for what was shown before a lost connection."""
+        skipped = min(self._to_skip[kind], len(data))
+        self._to_skip[kind] -= skipped
+        self._shown[kind] += len(data) - skipped
+        write_all(kind, memoryview(data)[skipped:])
 
     def send_last_signal(self, number: int) -> None:
         """Pass on why we leave, as well as can be done without waiting."""

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TextIO
 
 from hypercontainer.cli import output
+from hypercontainer.cli.parser import columns
 
 _BAR = 30  # columns
 _START_FIELD = 22  # of /proc/PID/stat, counted from 1 (proc(5)): clock ticks since boot
@@ -63,7 +63,7 @@ def render(moments: list[Moment], *, file: TextIO) -> None:
     first, last = moments[0].at_ns, moments[-1].at_ns
     total = max(last - first, 1)
     width = max(len(moment.name) for moment in moments)
-    bar = _BAR if shutil.get_terminal_size().columns >= width + _BAR + 30 else 0
+    bar = _BAR if columns() >= width + _BAR + 30 else 0
     print(f"{'at ms':>9} {'step':>8}  {'where':<6}  {'what':<{width}}".rstrip(), file=file)
     before = first
     for moment in moments:
