@@ -20,22 +20,29 @@
 
 static const char *const controllers[] = { "+memory", "+cpu", "+pids" };
 
+/*
+ * A group with controllers for its children may hold no processes itself, unless it is the root, as it
+ * is in a machine.  There we save the move, which takes milliseconds.
+ */
+static int leave_root(int root)
+{
+	if (!guest.in_namespaces)
+		return 0;
+	if (mkdirat(root, "hyperstart", 0755)) /* the tree is not ours to write */
+		return failed("make cgroup", "hyperstart");
+	return write_text(root, "hyperstart/cgroup.procs", "0");
+}
+
 int cgroup_open(void)
 {
 	if (mount_plain("cgroup2", CGROUP_DIRECTORY, NULL, MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC))
 		return -1;
-	int root = open(CGROUP_DIRECTORY, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
-	if (root < 0)
+	cleanup_fd int root = open(CGROUP_DIRECTORY, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+	if (root < 0 || leave_root(root))
 		return -1;
-	/*
-	 * A group with controllers for its children may hold no processes itself, unless it is the root,
-	 * as it is in a machine.  There we save the move, which takes milliseconds.
-	 */
-	if (guest.in_namespaces && !mkdirat(root, "hyperstart", 0755))
-		write_text(root, "hyperstart/cgroup.procs", "0");
 	for (size_t i = 0; i < LENGTH(controllers); i++)
-		write_text(root, "cgroup.subtree_control", controllers[i]);
-	return root;
+		write_text(root, "cgroup.subtree_control", controllers[i]); /* those that this kernel has */
+	return steal_fd(&root);
 }
 
 static int limit(int cgroup, const char *file, const char *value)

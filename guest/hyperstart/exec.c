@@ -292,6 +292,7 @@ _Noreturn void exec_process(const struct job *job, const struct container *conta
 	}
 	if (!result) {
 		job_report(job, 0); /* our pid; and from here on only execve can fail */
+		sys_close_range(3, CLOSE_RANGE_CLOEXEC_); /* all of ours have it already; what we were given may not */
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
 		result = try_exec(message->argv, environment);

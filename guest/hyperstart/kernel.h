@@ -95,7 +95,9 @@ static inline int sys_pidfd_open(pid_t pid)
 	return (int)syscall(SYS_pidfd_open, pid, 0);
 }
 
-static inline int sys_close_range(unsigned int first, unsigned int last)
+#define CLOSE_RANGE_CLOEXEC_ 4u
+
+static inline int sys_close_range(unsigned int first, unsigned int flags)
 {
-	return (int)syscall(SYS_close_range, first, last, 0);
+	return (int)syscall(SYS_close_range, first, ~0u, flags);
 }

@@ -141,7 +141,7 @@ static _Noreturn void init_main(const struct msg_set_up_pod *message, const stru
 	job_report(job, result);
 	if (result)
 		_exit(1);
-	sys_close_range(3, ~0u); /* the channel and all streams are hyperstart's */
+	sys_close_range(3, 0); /* the channel and all streams are hyperstart's */
 	init_reap();
 }
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hypercontainer.guest import boot
 from hypercontainer.guest.agent import Agent, Process
 from hypercontainer.guest.protocol import (
@@ -43,6 +45,10 @@ IMAGE_SLOT = 1
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PASSWD = "root:x:0:0:root:/root:/bin/sh\njoe:x:1000:1000:Joe:/home/joe:/bin/sh\n"
 GROUP = "root:x:0:\nwheel:x:10:joe,ann\njoe:x:1000:\naudio:x:63:joe\n"
+
+
+# One user of a user namespace is all that others than root have, and no cgroups of their own.
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="not on this host: as root only")
 
 _numbers = itertools.count(1)
 

@@ -9,7 +9,7 @@ import pytest
 
 from hypercontainer.errors import GuestError
 from hypercontainer.guest.protocol import NO_SLOT, GetStatistics, RemoveContainer, Source, Statistics
-from tests.guest.laboratory import IMAGE_SLOT, POD_SLOT, Pod, a_bind, a_file, a_tmpfs
+from tests.guest.laboratory import IMAGE_SLOT, POD_SLOT, Pod, a_bind, a_file, a_tmpfs, as_root
 
 
 async def test_what_is_written_goes_to_the_writable_directory_and_not_to_the_image(
@@ -53,6 +53,7 @@ async def test_a_read_only_root_is_read_only_and_its_mounts_are_not(bare: Pod) -
     assert (bare.writable / "volumes/v1/y").read_text() == "y\n"
 
 
+@as_root
 async def test_files_are_laid_over_the_root(bare: Pod) -> None:
     files = (
         a_file("/etc/hosts", b"127.0.0.1 localhost\n"),
@@ -143,6 +144,7 @@ async def test_a_container_is_created_once_and_removed_once(pod: Pod) -> None:
     assert caught.value.errno == errno.ENOENT
 
 
+@as_root
 async def test_removing_a_container_ends_what_runs_in_it(pod: Pod) -> None:
     process = await pod.start("sh", "-c", "trap '' TERM; sleep 60 & sleep 60")
     await pod.agent.request(RemoveContainer("c1", erase=True))
@@ -162,6 +164,7 @@ async def test_an_image_that_is_missing_is_told(bare: Pod) -> None:
 # --- What they see ---
 
 
+@as_root
 async def test_dev_has_what_docker_gives(pod: Pod) -> None:
     names = (await pod.output("ls -1 /dev")).split()
     assert {"null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm", "mqueue"} <= set(names)

@@ -10,7 +10,7 @@ import pytest
 
 from hypercontainer.errors import GuestError
 from hypercontainer.guest.protocol import Ping, RemoveContainer, SignalProcess, Source
-from tests.guest.laboratory import POD_SLOT, Pod, a_bind, a_file, a_tmpfs, finish
+from tests.guest.laboratory import POD_SLOT, Pod, a_bind, a_file, a_tmpfs, as_root, finish
 
 
 async def test_links_in_the_root_do_not_lead_mounts_and_files_out(pod: Pod, tmp_path: Path) -> None:
@@ -52,6 +52,7 @@ async def test_mount_points_that_are_links_are_resolved_inside(pod: Pod, where: 
     assert await pod.output("echo inside") == "inside\n"
 
 
+@as_root
 @pytest.mark.parametrize(
     "script",
     [
@@ -76,6 +77,7 @@ async def test_a_hostile_passwd_gives_no_user_and_no_harm(pod: Pod, script: str)
         assert "7\t7\t7\t7" in await pod.output("grep Uid /proc/self/status", user="7")
 
 
+@as_root
 async def test_names_in_a_hostile_passwd_are_no_other_user(pod: Pod) -> None:
     await pod.output(
         "printf 'x\\njoe\\n:joe:x:0:0:\\njoe2:x:0:0::/:\\n joe:x:0:0::/:\\n' >/etc/passwd;"

@@ -14,7 +14,6 @@ import pytest
 from hypercontainer.errors import GuestError
 from hypercontainer.guest import boot
 from hypercontainer.guest.protocol import (
-    NO_SLOT,
     GetStatistics,
     RemoveContainer,
     Setting,

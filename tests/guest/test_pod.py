@@ -23,7 +23,7 @@ from hypercontainer.guest.protocol import (
 )
 from hypercontainer.guest.schema import protocol_hash
 from hypercontainer.guest.wire import END, FrameParser, encode, stuff
-from tests.guest.laboratory import Pod, a_process
+from tests.guest.laboratory import Pod, a_process, as_root
 
 
 async def test_welcome_tells_who_answers(machine: Pod) -> None:
@@ -133,6 +133,7 @@ async def test_loopback_is_up(pod: Pod) -> None:
     assert await pod.output("ping -c 1 -W 1 127.0.0.1 >/dev/null && echo pong") == "pong\n"
 
 
+@as_root
 async def test_a_nic_is_found_by_its_address_and_configured(pod: Pod) -> None:
     add_nic(pod)
     nic = ConfigureNic(
@@ -156,6 +157,7 @@ async def test_a_nic_is_found_by_its_address_and_configured(pod: Pod) -> None:
     assert "10.9.8.7/24" in await pod.output("ip addr show eth0")
 
 
+@as_root
 @pytest.mark.parametrize(
     ("field", "value"),
     [

@@ -10,7 +10,7 @@ import pytest
 
 from hypercontainer.errors import GuestError
 from hypercontainer.guest.protocol import ForgetProcess, SignalProcess
-from tests.guest.laboratory import PATH, Pod, a_limit, a_process, finish, read_until
+from tests.guest.laboratory import PATH, Pod, a_limit, a_process, as_root, finish, read_until
 
 DOCKER_CAPABILITIES = "00000000a80425fb"
 
@@ -81,6 +81,7 @@ async def test_forgetting_what_is_not_known_is_done(pod: Pod) -> None:
     await pod.agent.request(ForgetProcess(123456))
 
 
+@as_root
 async def test_the_end_of_the_main_process_ends_its_container_and_no_other(pod: Pod) -> None:
     await pod.create("c2")
     other = await pod.start("sleep", "60", container="c2")
@@ -140,6 +141,7 @@ async def test_arguments_and_environment_arrive_as_given(pod: Pod) -> None:
     assert sorted((await pod.run("env", environment=environment)).lines) == sorted(environment)
 
 
+@as_root
 async def test_home_comes_from_passwd_unless_it_is_given(pod: Pod) -> None:
     assert await pod.output("echo $HOME", user="joe") == "/home/joe\n"
     assert await pod.output("echo $HOME", user="4711") == "/\n"
@@ -165,6 +167,7 @@ async def test_the_working_directory_is_made(pod: Pod) -> None:
     assert caught.value.errno == errno.ENOTDIR
 
 
+@as_root
 @pytest.mark.parametrize(
     ("user", "expected"),
     [
@@ -190,11 +193,13 @@ def comparable(text: str) -> tuple[str, set[str]]:
     return head, set(groups.split(",")) - {"", own}
 
 
+@as_root
 async def test_additional_groups_are_names_or_numbers(pod: Pod) -> None:
     groups = (await pod.output("id -G", user="4711:4712", groups=("wheel", "99"))).split()
     assert set(groups) == {"4712", "10", "99"}
 
 
+@as_root
 @pytest.mark.parametrize("user", ["nobody-here", "joe:no-group", "joe:", "1000:1x", "4294967295", "-1"])
 async def test_users_that_there_are_not_are_refused(pod: Pod, user: str) -> None:
     if user == "joe:":  # as without the colon
@@ -204,6 +209,7 @@ async def test_users_that_there_are_not_are_refused(pod: Pod, user: str) -> None
         await pod.start("true", user=user)
 
 
+@as_root
 async def test_root_has_the_capabilities_of_docker_and_others_none(pod: Pod) -> None:
     script = "grep -E 'Cap(Prm|Eff|Bnd|Inh|Amb)' /proc/self/status | cut -f2"
     none = "0" * 16
@@ -230,6 +236,7 @@ async def test_a_process_inherits_nothing_but_its_streams(pod: Pod) -> None:
     assert await pod.output("umask") == "0022\n"
 
 
+@as_root
 async def test_a_user_may_open_its_streams_again(pod: Pod) -> None:
     result = await pod.shell(
         "echo out >/dev/stdout; echo err >/dev/stderr; cat /dev/stdin", stdin=b"in", user="joe"

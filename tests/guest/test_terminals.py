@@ -12,7 +12,7 @@ import pytest
 from hypercontainer.errors import GuestError
 from hypercontainer.guest.agent import Process
 from hypercontainer.guest.protocol import ResizeTerminal, SignalProcess
-from tests.guest.laboratory import Pod, finish, read_until
+from tests.guest.laboratory import Pod, as_root, finish, read_until
 
 TERMINAL: dict[str, Any] = {"terminal": True, "rows": 24, "columns": 80, "stdin": True}
 
@@ -85,6 +85,7 @@ async def test_the_console_is_the_terminal_of_the_main_process(pod: Pod) -> None
     assert b"136," in result.output
 
 
+@as_root
 async def test_a_terminal_belongs_to_its_user(pod: Pod) -> None:
     result = await pod.shell(
         "ls -ln $(tty) | cut -c1-10; ls -ln $(tty); echo again >$(tty)", user="joe", **TERMINAL

@@ -44,7 +44,7 @@ while [ "$1" != -- ]; do
 done
 shift
 cd "$root"
-mount --move . /
+mount -n --move . /  # -n: no note in the host's /run/mount
 : >"$root/../ready"
 exec chroot . "$@"
 """
