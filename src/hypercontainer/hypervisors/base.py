@@ -38,7 +38,10 @@ class Machine(ABC):
         """
 
     async def wait(self) -> None:
-        """Until the machine has ended, by itself or by a kill."""
+        """Until the machine has ended, by itself or by a kill, with every process of its VMM.
+
+        Whoever owns a machine waits for it all its life: a driver may tend to it meanwhile.
+        """
         await self.process.wait()
 
     @abstractmethod
