@@ -32,7 +32,7 @@ def carry(
     """The exit status for hyper, and the timeline when one was asked for.
 
     ``owns_process``: it was started for us, so it gets SIGPIPE when nobody reads our output any more.
-    ``container``: whose main process it is, shown from its first byte; if hyperd dies, the next one serves us.
+    ``container``: whose main process it is, shown from its first byte; if hyperd dies, the next one serves.
     """
     sys.stdout.flush()
     streams = AttachedStreams(
@@ -42,20 +42,20 @@ def carry(
         detach_keys=detach_keys,
         forward_signals=forward_signals,
     )
-    try:
-        with attached:
+    with attached:
+        try:
             return _carried(streams, container), streams.timeline
-    except Detached:
-        print("\r\nread escape sequence", file=sys.stderr)
-        return 0, None
-    except Abandoned:
-        output.note("left; the process may still run (see `hyper ps`)")
-        return ABANDONED, None
-    except OutputClosed:
-        if owns_process:
-            streams.send_last_signal(signal.SIGPIPE)
-        silence_output()
-        return OUTPUT_CLOSED, None
+        except Detached:
+            print("\r\nread escape sequence", file=sys.stderr)
+            return 0, None
+        except Abandoned:
+            output.note("left; the process may still run (see `hyper ps`)")
+            return ABANDONED, None
+        except OutputClosed:
+            if owns_process:
+                streams.send_last_signal(signal.SIGPIPE)
+            silence_output()
+            return OUTPUT_CLOSED, None
 
 
 def _carried(streams: AttachedStreams, container: str) -> int:
