@@ -125,7 +125,8 @@ static void root_is_built(struct job *job, int result)
 
 	if (!result)
 		result = take_namespace(container);
-	kill(job->pid, SIGKILL); /* it waits, so that its namespace could be taken */
+	if (job->pid) /* it waits, so that its namespace could be taken */
+		kill(job->pid, SIGKILL);
 	container->is_ready = !result;
 	mark("container", container->name);
 	if (result)

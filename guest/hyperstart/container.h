@@ -21,7 +21,7 @@ struct container {
 	uint8_t slots[2]; /* of the image and of the writable directory */
 	char writable[CONTAINER_PATH]; /* the writable directory, below its slot */
 	uint32_t request; /* who waits for the job */
-	struct job job; /* building or erasing */
+	struct job job; /* building or erasing; its pid is 0 once it was reaped */
 	struct timer removal;
 	unsigned int tries;
 	bool erases;

@@ -173,6 +173,8 @@ static int open_signals(void)
 	static struct watch watch = { .ready = signals_ready };
 	sigset_t all;
 
+	for (int number = 1; number < NSIG; number++) /* what we were given to ignore, processes would be too */
+		signal(number, SIG_DFL);
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	watch.fd = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);

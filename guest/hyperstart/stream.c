@@ -43,24 +43,37 @@ static void output_listen(struct output *output)
 		watch_set(&output->watch, output_room(output) ? EPOLLIN : 0);
 }
 
-static void output_read(struct output *output)
+/* Bytes read, 0 at the end, -1 with EAGAIN when there is nothing now. */
+static ssize_t output_fill(struct output *output, size_t limit)
 {
 	struct iovec room[2];
-	size_t limit = output_room(output);
+	int count = queue_room(&output->kept, limit, room);
+	ssize_t size;
 
-	if (output->is_draining && output->left < limit)
-		limit = output->left;
-	int count = limit ? queue_room(&output->kept, limit, room) : 0;
-	ssize_t size = count ? readv(output->watch.fd, room, count) : 0;
+	if (!count) {
+		errno = EAGAIN; /* no memory: perhaps later */
+		return -1;
+	}
+	do
+		size = readv(output->watch.fd, room, count);
+	while (size < 0 && errno == EINTR);
 	queue_filled(&output->kept, size > 0 ? (size_t)size : 0);
-	if (size > 0 && output->is_draining)
-		output->left -= (size_t)size;
-	if (size < 0 && errno == EINTR)
-		return;
-	/* EIO is how a terminal says that nobody has it open any more */
-	bool is_empty = size < 0 && errno == EAGAIN;
-	if (output->is_draining ? is_empty || size < 0 || !output->left || (count && !size)
-				: (size < 0 && !is_empty) || (count && !size))
+	return size;
+}
+
+/* Read what there is room for.  EIO is how a terminal says that nobody has it open any more. */
+static void output_read(struct output *output)
+{
+	size_t room = output_room(output);
+	size_t limit = output->is_draining && output->left < room ? output->left : room;
+	ssize_t size = limit ? output_fill(output, limit) : 0;
+	bool has_ended = limit && (size == 0 || (size < 0 && errno != EAGAIN));
+
+	if (output->is_draining) {
+		output->left -= size > 0 ? (size_t)size : 0;
+		has_ended |= !output->left || size < 0; /* all that it had written is read */
+	}
+	if (has_ended)
 		watch_close(&output->watch);
 	else
 		output_listen(output);
