@@ -17,6 +17,7 @@ import signal
 import socket
 import struct
 import termios
+import time
 import tty
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -34,6 +35,7 @@ _NOT_FORWARDED = {
     signal.SIGTTIN, signal.SIGTTOU, signal.SIGSEGV, signal.SIGFPE, signal.SIGILL, signal.SIGBUS,
     signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS, signal.SIGPROF, signal.SIGVTALRM,
 }  # fmt: skip
+_LAST_WAIT_S = 2.0
 _PATIENCE = 3  # SIGINT or SIGTERM so many times ends hyper itself, as in Docker
 DETACH_KEYS = "ctrl-p,ctrl-q"
 _CONTROLLED = "abcdefghijklmnopqrstuvwxyz@[\\]^_"
@@ -320,9 +322,29 @@ class AttachedStreams:
         write_all(kind, memoryview(data)[skipped:])
 
     def send_last_signal(self, number: int) -> None:
-        """Pass on why we leave, as well as can be done without waiting."""
+        """Pass on why we leave, and stay until the process ends of it, a moment at most.
+
+        hyperd drops what is still to be read from a connection that is closed.
+        """
+        deadline = time.monotonic() + _LAST_WAIT_S
         with contextlib.suppress(OSError):
-            self._connection.send(frames.encode(SIGNAL, bytes([number])))
+            self._send(SIGNAL, bytes([number]))
+            while (left := deadline - time.monotonic()) > 0:
+                events = select.POLLIN | (select.POLLOUT if self._unsent else 0)
+                poll = select.poll()
+                poll.register(self._connection, events)
+                if not poll.poll(left * 1000):
+                    return
+                self._flush()
+                if self._has_ended():
+                    return
+
+    def _has_ended(self) -> bool:
+        try:
+            received = self._attached.receive()
+        except BlockingIOError:
+            return False
+        return received is None or any(kind in (EXIT, ERROR) for kind, _ in received)
 
 
 def write_all(descriptor: int, data: memoryview | bytes) -> None:
