@@ -73,6 +73,7 @@ class Laboratory:
         name = self.namespace("outside")
         ip(f"link add uplink mtu {mtu} type veth peer name eth0 mtu {mtu} netns {name}")
         ip("link set lo up")
+        ip("link set uplink addrgenmode none")
         ip(f"address add {UPLINK}/24 dev uplink")
         ip("link set uplink up")
         ip("route add default via 198.51.100.1")
@@ -127,15 +128,16 @@ class Laboratory:
 
 def census() -> set[str]:
     """All that a network could leave behind in this namespace: links, addresses, routes and rules."""
-    commands = (
-        "ip -o -br link",
-        "ip -o -br address",
-        "ip route",
-        "nft list ruleset",
-        "iptables-save",
-    )
-    lines = [line for text in commands for line in command(text).splitlines()]
-    return {line for line in lines if line.strip() and not line.startswith(("#", ":"))}
+    lines = [
+        line
+        for text in ("ip route", "nft list ruleset", "iptables-save")
+        for line in command(text).splitlines()
+    ]
+    for line in ip("-o -br address").splitlines():
+        name, _, *addresses = line.split()
+        lines += [name, *(f"{name} {address}" for address in addresses)]
+    lines = [line.replace("linkdown", "").strip() for line in lines]  # links come up by and by
+    return {line for line in lines if line and not line.startswith(("#", ":"))}
 
 
 def is_listening(port: int) -> bool:
