@@ -84,9 +84,14 @@ class Pod:
 
     @property
     def state(self) -> PodState:
-        if self.running is None:
+        if self.running is None or self._has_ended:
             return PodState.CREATED
         return PodState.PAUSED if self.record.paused else PodState.RUNNING
+
+    @property
+    def _has_ended(self) -> bool:
+        """Whether all its containers have run and ended: then its machine is on its way out."""
+        return all(container.record.state is ContainerState.EXITED for container in self.containers)
 
     @property
     def disk(self) -> Path:
@@ -116,6 +121,7 @@ class Pod:
     async def start(self) -> None:
         """Created to Running; on a failure the pod is as it was, and nothing is left."""
         async with self.lock:
+            await self._see_end()
             if self.running is not None:
                 raise InvalidState(f"pod {self.record.name} is running already")
             if self.record.target == "removed":
@@ -143,6 +149,7 @@ class Pod:
     async def remove(self, *, force: bool) -> None:
         """Stop it if need be and forget it, with its storage."""
         async with self.lock:
+            await self._see_end()
             if self.running is not None and not force:
                 raise Conflict(f"pod {self.record.name} is running", hint="stop it first, or use hyper rm -f")
             self._save(target="removed")
@@ -353,7 +360,7 @@ class Pod:
             return
         self._save_process(container, ContainerState.EXITED, record)
         self.timeline.mark(f"{container.record.name} ended")
-        is_last = not any(c.record.state is ContainerState.RUNNING for c in self.containers)
+        is_last = self._has_ended
         if is_last and self.record.spec.remove:
             self._save(target="removed")  # before anyone hears of the end: its names are free then
         run.finish(record)
@@ -365,12 +372,16 @@ class Pod:
     async def _end(self) -> None:
         """All containers have ended: the pod is Created again, or gone."""
         async with self.lock:
-            states = {container.record.state for container in self.containers}
-            if self.running is not None and ContainerState.RUNNING not in states:
-                if self.record.target == "running":
-                    self._save(target="created")
-                await self._tear_down(clean=self.record.target != "removed")
+            await self._see_end()
         await self._remove_if_asked()
+
+    async def _see_end(self) -> None:
+        """Take down the machine of a pod whose containers have all ended; the lock is held."""
+        if self.running is None or not self._has_ended:
+            return
+        if self.record.target == "running":
+            self._save(target="created")
+        await self._tear_down(clean=self.record.target != "removed")
 
     async def _watch(self, running: Running) -> None:
         """When the machine or its channel ends by itself, the pod has lost its machine."""
@@ -599,7 +610,7 @@ class Pod:
             logger.warning("pod %s could not be taken over: %s", self.record.name, error.message)
             await self._undo_start(error)
             return
-        if all(container.record.state is ContainerState.EXITED for container in self.containers):
+        if self._has_ended:
             self.host.tasks.start(self._end(), name=f"end {self.record.name}")
 
     # --- Records ---
