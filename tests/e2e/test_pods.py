@@ -35,9 +35,10 @@ def test_stop_ends_the_machine_and_start_finds_the_data_again(hyper: Hyper) -> N
     assert hyper.ok("exec", "web", "cat", "/data") == "precious"
 
 
-def test_rm_stops_and_removes(hyper: Hyper) -> None:
-    sleeper(hyper, "web")
-    assert hyper.ok("rm", "-f", "web") == "web"
+@pytest.mark.parametrize("flags", [[], ["-f"]])
+def test_rm_stops_and_removes(hyper: Hyper, flags: list[str]) -> None:
+    sleeper(hyper, "web", "--stop-signal", "KILL")
+    assert hyper.ok("rm", *flags, "web") == "web"
     result = hyper("inspect", "web")
     assert result.status == 1
     assert "'web'" in result.err

@@ -107,8 +107,12 @@ def _remove(arguments: argparse.Namespace) -> int:
 
 
 def _remove_one(client: Client, name: str, *, force: bool) -> None:
+    """One that runs is stopped first, unlike Docker's; ``force`` kills it instead."""
     try:
-        client.pods.remove(pod_id(client, name), force=force)
+        pod = pod_id(client, name)
+        if not force and client.pods.get(pod).pod.state != "created":
+            client.pods.stop(pod)
+        client.pods.remove(pod, force=force)
     except PodNotFound:
         if not force:
             raise
