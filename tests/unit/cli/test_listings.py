@@ -17,7 +17,8 @@ from hypercontainer.errors import InvalidRequest
 def container(**changes: Any) -> Record:
     base = Record(
         id="c" * 64, name="web-1", pod="a" * 64, pod_name="web", image="nginx:latest",
-        image_id="sha256:" + "d" * 64, state="running", paused=False, exit_code=None, labels={"team": "web", "empty": ""},
+        image_id="sha256:" + "d" * 64, state="running", paused=False, exit_code=None,
+        labels={"team": "web", "empty": ""},
     )  # fmt: skip
     return Record(base | changes)
 
