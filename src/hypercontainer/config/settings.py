@@ -1,0 +1,43 @@
+"""How the daemon is set up: ``hyperd.toml``."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from hypercontainer.errors import InvalidRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What ``hyperd.toml`` may say; a key that is not here is an error."""
+
+    hypervisor: str = "auto"
+    kernel: str = ""  # another kernel for every driver; empty: the one that ships with hyper
+    bridge: str = "hyper0"
+    subnet: str = "192.168.123.0/24"
+    dns: tuple[str, ...] = ()  # empty: those of the host
+    disk_size_mib: int = 10240  # of a pod's writable disk; sparse
+    registry_mirrors: dict[str, list[str]] = field(default_factory=dict)  # registry host to base URLs
+    insecure_registries: tuple[str, ...] = ()  # hosts spoken to by plain HTTP or unverified TLS
+
+    @classmethod
+    def load(cls, path: Path) -> Settings:
+        try:
+            raw = tomllib.loads(path.read_text())
+        except FileNotFoundError:
+            return cls()
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InvalidRequest(f"{path} is not valid TOML: {error}") from error
+        for key in raw:
+            if key not in cls.__dataclass_fields__:
+                raise InvalidRequest(
+                    f"{path}: unknown key {key!r}", hint=f"known keys: {', '.join(cls.__dataclass_fields__)}"
+                )
+        try:
+            return msgspec.convert(raw, cls)
+        except msgspec.ValidationError as error:
+            raise InvalidRequest(f"{path}: {error}") from error
