@@ -42,6 +42,7 @@ def _kill_whoever_runs(hyper: Hyper) -> None:
     (hyper.root / "run/hyper.sock").unlink(missing_ok=True)
 
 
+@pytest.mark.every_driver
 def test_pods_survive_and_no_line_is_lost_or_doubled(killable: Hyper) -> None:
     """Ten pods, five of them printing; fewer where each costs a second of CPU to boot."""
     hyper = killable
@@ -85,6 +86,7 @@ def _list(hyper: Hyper) -> list[dict[str, str]]:
     return [dict(zip(names, line.split(), strict=False)) for line in lines[1:]]
 
 
+@pytest.mark.every_driver
 def test_an_end_that_nobody_saw_is_known_afterwards(killable: Hyper) -> None:
     hyper = killable
     hyper.ok(
