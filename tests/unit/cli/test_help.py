@@ -17,7 +17,10 @@ from hypercontainer.cli.main import _GROUPS, VERBS, main
 from hypercontainer.cli.parser import parse
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-HEAVY = ("asyncio", "msgspec", "h11", "httpx", "rich", "yaml", "subprocess", "http.client", "logging")
+HEAVY = (
+    "asyncio", "dataclasses", "inspect", "msgspec", "h11", "httpx", "rich", "yaml", "tomllib", "subprocess",
+    "http.client", "logging",
+)  # fmt: skip
 
 
 def shown(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
