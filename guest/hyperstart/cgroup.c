@@ -68,7 +68,8 @@ static int limit_cpu(int cgroup, uint32_t millis)
 
 	if (!millis)
 		return 0;
-	snprintf(text, sizeof(text), "%" PRIu64 " %d", (uint64_t)millis * CPU_PERIOD_US / 1000, CPU_PERIOD_US);
+	snprintf(text, sizeof(text), "%" PRIu64 " %d", (uint64_t)millis * CPU_PERIOD_US / 1000,
+		 CPU_PERIOD_US);
 	return limit(cgroup, "cpu.max", text);
 }
 

@@ -22,4 +22,5 @@ int channel_listen(int listener); /* a socket that was inherited */
  * opens a session, but what is half-written is dropped through session_disconnected().
  */
 size_t channel_read(uint8_t *data, size_t size);
-size_t channel_write(const uint8_t *data, size_t size); /* bytes written; 0 when it is full or nobody is there */
+/* Bytes written, or 0 when it is full or nobody is there. */
+size_t channel_write(const uint8_t *data, size_t size);

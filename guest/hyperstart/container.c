@@ -96,9 +96,10 @@ static struct container *container_new(const struct msg_create_container *messag
 static int open_resources(struct container *container, const struct msg_create_container *message)
 {
 	const struct cgroup_limits limits = { message->memory_bytes, message->cpu_millis, message->pids };
-	const struct mount_option options[] = {
-		{ "mode", "620" }, { "ptmxmode", "666" }, { guest.is_mapped ? NULL : "gid", "5" }, { NULL, NULL }
-	};
+	const struct mount_option options[] = { { "mode", "620" },
+						{ "ptmxmode", "666" },
+						{ guest.is_mapped ? NULL : "gid", "5" },
+						{ NULL, NULL } };
 
 	container->terminals = mount_new("devpts", NULL, options, MOUNT_NOSUID | MOUNT_NOEXEC);
 	if (container->terminals < 0)
@@ -223,7 +224,8 @@ static int erase_writable(const struct container *container)
 
 	if (container->slots[1] != NO_SLOT)
 		disk_path(container->slots[1], disk);
-	snprintf(parent, sizeof(parent), "%.*s", name ? (int)(name - container->writable) : 0, container->writable);
+	snprintf(parent, sizeof(parent), "%.*s", name ? (int)(name - container->writable) : 0,
+		 container->writable);
 	cleanup_fd int root = open(disk, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	cleanup_fd int directory = root < 0 ? -1 : open_in_root(root, parent, O_RDONLY | O_DIRECTORY);
 	name = name ? name + 1 : container->writable;

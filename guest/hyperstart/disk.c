@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -103,7 +104,8 @@ static int bind_slot(uint8_t slot, const char *path)
 
 	snprintf(source, sizeof(source), "/disks/%u", slot);
 	cleanup_fd int fd = open(source, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	cleanup_fd int copy = fd < 0 ? failed_with(ENODEV, "find disk", source) : mount_copy(fd, source, false, 0);
+	cleanup_fd int copy =
+		fd < 0 ? failed_with(ENODEV, "find disk", source) : mount_copy(fd, source, false, 0);
 	return copy < 0 ? copy : mount_at(copy, AT_FDCWD, path, true);
 }
 
@@ -151,18 +153,32 @@ void disks_make_read_only(void)
 	}
 }
 
+/* "8:16" in the file "dev" of a block device's directory in /sys. */
+static int read_number(const char *name, dev_t *number)
+{
+	char path[64], text[32], *minor_text;
+
+	snprintf(path, sizeof(path), "/sys/block/%s/dev", name);
+	int result = read_line(path, text, sizeof(text));
+	if (result)
+		return failed_with(-result, "read", path);
+	unsigned long major_number = strtoul(text, &minor_text, 10);
+	if (*minor_text != ':')
+		return failed_with(EINVAL, "read", path);
+	*number = makedev((unsigned int)major_number, (unsigned int)strtoul(minor_text + 1, NULL, 10));
+	return 0;
+}
+
 int disk_make_nodes(int dev)
 {
-	for (uint8_t slot = 0; slot < SLOTS; slot++) {
-		char name[DEVICE_NAME], path[64], numbers[32];
-		unsigned int major_number, minor_number;
-		if (find_device(slot, name))
-			return 0; /* slots have no gaps */
-		snprintf(path, sizeof(path), "/sys/block/%s/dev", name);
-		if (read_line(path, numbers, sizeof(numbers)) ||
-		    sscanf(numbers, "%u:%u", &major_number, &minor_number) != 2)
-			continue;
-		if (mknodat(dev, name, S_IFBLK | 0600, makedev(major_number, minor_number)))
+	char name[DEVICE_NAME];
+	dev_t number = 0;
+
+	for (uint8_t slot = 0; slot < SLOTS && !find_device(slot, name); slot++) { /* slots have no gaps */
+		int result = read_number(name, &number);
+		if (result)
+			return result;
+		if (mknodat(dev, name, S_IFBLK | 0600, number))
 			return failed("mknod", name);
 	}
 	return 0;

@@ -84,11 +84,11 @@ static const struct {
 	const char *name;
 	int number;
 } limit_names[] = {
-	{ "as", RLIMIT_AS },		 { "core", RLIMIT_CORE },	  { "cpu", RLIMIT_CPU },
-	{ "data", RLIMIT_DATA },	 { "fsize", RLIMIT_FSIZE },	  { "locks", RLIMIT_LOCKS },
-	{ "memlock", RLIMIT_MEMLOCK },	 { "msgqueue", RLIMIT_MSGQUEUE }, { "nice", RLIMIT_NICE },
-	{ "nofile", RLIMIT_NOFILE },	 { "nproc", RLIMIT_NPROC },	  { "rss", RLIMIT_RSS },
-	{ "rtprio", RLIMIT_RTPRIO },	 { "rttime", RLIMIT_RTTIME },	  { "sigpending", RLIMIT_SIGPENDING },
+	{ "as", RLIMIT_AS },	       { "core", RLIMIT_CORE },		{ "cpu", RLIMIT_CPU },
+	{ "data", RLIMIT_DATA },       { "fsize", RLIMIT_FSIZE },	{ "locks", RLIMIT_LOCKS },
+	{ "memlock", RLIMIT_MEMLOCK }, { "msgqueue", RLIMIT_MSGQUEUE }, { "nice", RLIMIT_NICE },
+	{ "nofile", RLIMIT_NOFILE },   { "nproc", RLIMIT_NPROC },	{ "rss", RLIMIT_RSS },
+	{ "rtprio", RLIMIT_RTPRIO },   { "rttime", RLIMIT_RTTIME },	{ "sigpending", RLIMIT_SIGPENDING },
 	{ "stack", RLIMIT_STACK },
 };
 
@@ -129,10 +129,11 @@ static int set_limits(const struct msg_start_process *message)
 
 /* What Docker gives to root in a container (moby, oci/caps/defaults.go). */
 static const uint64_t default_capabilities =
-	CAPABILITY(CAP_CHOWN) | CAPABILITY(CAP_DAC_OVERRIDE) | CAPABILITY(CAP_FSETID) | CAPABILITY(CAP_FOWNER) |
-	CAPABILITY(CAP_MKNOD) | CAPABILITY(CAP_NET_RAW) | CAPABILITY(CAP_SETGID) | CAPABILITY(CAP_SETUID) |
-	CAPABILITY(CAP_SETFCAP) | CAPABILITY(CAP_SETPCAP) | CAPABILITY(CAP_NET_BIND_SERVICE) |
-	CAPABILITY(CAP_SYS_CHROOT) | CAPABILITY(CAP_KILL) | CAPABILITY(CAP_AUDIT_WRITE);
+	CAPABILITY(CAP_CHOWN) | CAPABILITY(CAP_DAC_OVERRIDE) | CAPABILITY(CAP_FSETID) |
+	CAPABILITY(CAP_FOWNER) | CAPABILITY(CAP_MKNOD) | CAPABILITY(CAP_NET_RAW) | CAPABILITY(CAP_SETGID) |
+	CAPABILITY(CAP_SETUID) | CAPABILITY(CAP_SETFCAP) | CAPABILITY(CAP_SETPCAP) |
+	CAPABILITY(CAP_NET_BIND_SERVICE) | CAPABILITY(CAP_SYS_CHROOT) | CAPABILITY(CAP_KILL) |
+	CAPABILITY(CAP_AUDIT_WRITE);
 
 static int set_capabilities(uint64_t wanted)
 {
@@ -224,7 +225,8 @@ static int try_in_path(const char *search, char *const *argv, char *const *envir
 
 	while (*search) {
 		size_t length = strcspn(search, ":");
-		int size = snprintf(path, sizeof(path), "%.*s%s%s", (int)length, search, length ? "/" : "", argv[0]);
+		int size = snprintf(path, sizeof(path), "%.*s%s%s", (int)length, search, length ? "/" : "",
+				    argv[0]);
 		search += length + (search[length] == ':');
 		if (size < 0 || (size_t)size >= sizeof(path))
 			continue;
@@ -276,8 +278,8 @@ static int prepare(const struct container *container, const struct stdio *stdio,
 	return result ? result : change_directory(root, message->working_directory);
 }
 
-_Noreturn void exec_process(const struct job *job, const struct container *container, const struct stdio *stdio,
-			    const struct msg_start_process *message)
+_Noreturn void exec_process(const struct job *job, const struct container *container,
+			    const struct stdio *stdio, const struct msg_start_process *message)
 {
 	static struct user user;
 	sigset_t none;
@@ -292,7 +294,8 @@ _Noreturn void exec_process(const struct job *job, const struct container *conta
 	}
 	if (!result) {
 		job_report(job, 0); /* our pid; and from here on only execve can fail */
-		sys_close_range(3, CLOSE_RANGE_CLOEXEC_); /* all of ours have it already; what we were given may not */
+		/* all of ours are marked already; what hyperstart was given itself may not be */
+		sys_close_range(3, CLOSE_RANGE_CLOEXEC_);
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
 		result = try_exec(message->argv, environment);

@@ -12,5 +12,5 @@ struct stdio {
 	bool is_terminal;
 };
 
-_Noreturn void exec_process(const struct job *job, const struct container *container, const struct stdio *stdio,
-			    const struct msg_start_process *message);
+_Noreturn void exec_process(const struct job *job, const struct container *container,
+			    const struct stdio *stdio, const struct msg_start_process *message);

@@ -25,4 +25,6 @@ static inline int steal_fd(int *fd)
 #define cleanup_fd __attribute__((cleanup(close_fd)))
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+/* clang-format off */
 #define container_of(pointer, type, member) ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
+/* clang-format on */

@@ -77,7 +77,8 @@ static inline int sys_clone_tree(int fd, unsigned int flags)
 
 static inline int sys_mount_setattr(int fd, unsigned int flags, struct mount_attributes *attributes)
 {
-	return (int)syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH_ | flags, attributes, sizeof(*attributes));
+	return (int)syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH_ | flags, attributes,
+			    sizeof(*attributes));
 }
 
 static inline int sys_pivot_root(const char *root, const char *old)

@@ -26,12 +26,17 @@
 #include "path.h"
 
 #define OPEN_FILES 524288
+#define TERMINALS "mode=620,ptmxmode=666,gid=5"
 
 struct guest guest = {
 	.null = -1,
 	.cgroup = -1,
 	.channel = { .watch = { .fd = -1 }, .listener = { .fd = -1 } },
-	.pod = { .pid_namespace = -1, .net_namespace = -1, .init_pidfd = -1, .net = -1, .job = { .watch = { .fd = -1 } } },
+	.pod = { .pid_namespace = -1,
+		 .net_namespace = -1,
+		 .init_pidfd = -1,
+		 .net = -1,
+		 .job = { .watch = { .fd = -1 } } },
 };
 
 extern char **environ;
@@ -71,8 +76,8 @@ static int cover_initial_root(void)
 {
 	if (mkdir("/run", 0755) && errno != EEXIST)
 		return failed("mkdir", "/run");
-	if (mount("/", "/run", NULL, MS_BIND, NULL) || chdir("/run") || mount(".", "/", NULL, MS_MOVE, NULL) ||
-	    chroot(".") || chdir("/"))
+	if (mount("/", "/run", NULL, MS_BIND, NULL) || chdir("/run") ||
+	    mount(".", "/", NULL, MS_MOVE, NULL) || chroot(".") || chdir("/"))
 		return failed("cover", "/");
 	return 0;
 }
@@ -100,8 +105,8 @@ static int mount_machine(void)
 	if (!result)
 		result = mount_one("sysfs", "/sys", safe, NULL);
 	if (!result)
-		result = mount_one("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "mode=620,ptmxmode=666,gid=5");
-	return result ? result : mount_one("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=755");
+		result = mount_one("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=755");
+	return result ? result : mount_one("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, TERMINALS);
 }
 
 /* The driver made the namespaces and mounted what needs the host's. */
@@ -173,7 +178,8 @@ static int open_signals(void)
 	static struct watch watch = { .ready = signals_ready };
 	sigset_t all;
 
-	for (int number = 1; number < NSIG; number++) /* what we were given to ignore, processes would be too */
+	/* what a test was given to ignore, processes would be too; a kernel gives nothing such to PID 1 */
+	for (int number = 1; guest.in_namespaces && number < NSIG; number++)
 		signal(number, SIG_DFL);
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);

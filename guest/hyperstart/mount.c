@@ -74,13 +74,19 @@ static const struct {
 	const char *word;
 	unsigned int set, clear;
 } words[] = {
-	{ "ro", MOUNT_RDONLY, 0 },     { "rw", 0, MOUNT_RDONLY },
-	{ "nosuid", MOUNT_NOSUID, 0 }, { "suid", 0, MOUNT_NOSUID },
-	{ "nodev", MOUNT_NODEV, 0 },   { "dev", 0, MOUNT_NODEV },
-	{ "noexec", MOUNT_NOEXEC, 0 }, { "exec", 0, MOUNT_NOEXEC },
+	{ "ro", MOUNT_RDONLY, 0 },
+	{ "rw", 0, MOUNT_RDONLY },
+	{ "nosuid", MOUNT_NOSUID, 0 },
+	{ "suid", 0, MOUNT_NOSUID },
+	{ "nodev", MOUNT_NODEV, 0 },
+	{ "dev", 0, MOUNT_NODEV },
+	{ "noexec", MOUNT_NOEXEC, 0 },
+	{ "exec", 0, MOUNT_NOEXEC },
 	/* each container's mounts are private, and these are the words for that */
-	{ "private", 0, 0 },	       { "rprivate", 0, 0 },
-	{ "bind", 0, 0 },	       { "defaults", 0, 0 },
+	{ "private", 0, 0 },
+	{ "rprivate", 0, 0 },
+	{ "bind", 0, 0 },
+	{ "defaults", 0, 0 },
 };
 
 static bool take_word(struct mount_options *options, const char *word)

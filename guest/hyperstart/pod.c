@@ -34,9 +34,8 @@
 
 static int set_clock(uint64_t clock_ns)
 {
-	struct timespec now = {
-		.tv_sec = (time_t)(clock_ns / 1000000000), .tv_nsec = (long)(clock_ns % 1000000000)
-	};
+	struct timespec now = { .tv_sec = (time_t)(clock_ns / 1000000000),
+				.tv_nsec = (long)(clock_ns % 1000000000) };
 
 	if (!clock_ns || guest.in_namespaces)
 		return 0;
@@ -48,7 +47,8 @@ static int add_entropy(const struct bytes *entropy)
 	struct {
 		int entropy_count, buf_size;
 		uint8_t bytes[ENTROPY_LIMIT];
-	} pool = { .entropy_count = (int)entropy->size * 8, .buf_size = (int)entropy->size }; /* rand_pool_info */
+	} pool = { .entropy_count = (int)entropy->size * 8,
+		   .buf_size = (int)entropy->size }; /* rand_pool_info */
 	cleanup_fd int fd = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
 
 	if (!entropy->size || guest.in_namespaces)
@@ -66,9 +66,9 @@ static int add_entropy(const struct bytes *entropy)
 static int mount_shm(uint64_t bytes)
 {
 	char size[24];
-	const struct mount_option options[] = {
-		{ "mode", "1777" }, { bytes ? "size" : NULL, size }, { NULL, NULL }
-	};
+	const struct mount_option options[] = { { "mode", "1777" },
+						{ bytes ? "size" : NULL, size },
+						{ NULL, NULL } };
 
 	snprintf(size, sizeof(size), "%" PRIu64, bytes);
 	return mount_plain("tmpfs", SHM_DIRECTORY, options, MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
@@ -79,7 +79,8 @@ static int mount_shm(uint64_t bytes)
 /* In a test's namespaces, a sysctl that is not the pod's own would be the host's. */
 static bool is_namespaced(const char *name)
 {
-	static const char *const prefixes[] = { "net/", "kernel/shm", "kernel/msg", "kernel/sem", "fs/mqueue/" };
+	static const char *const prefixes[] = { "net/", "kernel/shm", "kernel/msg", "kernel/sem",
+						"fs/mqueue/" };
 
 	for (size_t i = 0; i < LENGTH(prefixes); i++)
 		if (!strncmp(name, prefixes[i], strlen(prefixes[i])))

@@ -56,7 +56,8 @@ static void process_free(struct process *process)
 /* --- Streams for a new process --- */
 
 /* A terminal of the container's own devpts, so that ttyname(3) finds it there. */
-static int open_terminal(struct process *process, const struct msg_start_process *message, struct stdio *stdio)
+static int open_terminal(struct process *process, const struct msg_start_process *message,
+			 struct stdio *stdio)
 {
 	const struct winsize size = { .ws_row = message->rows, .ws_col = message->columns };
 	int directory = process->container ? process->container->terminals : AT_FDCWD;
@@ -75,7 +76,8 @@ static int open_terminal(struct process *process, const struct msg_start_process
 	stdio->fds[0] = stdio->fds[1] = stdio->fds[2] = peer;
 	/* epoll knows a descriptor once, and writing waits for other events than reading */
 	input_open(&process->input, process, fcntl(process->terminal, F_DUPFD_CLOEXEC, 3), true);
-	output_open(&process->outputs[0], process, STREAM_STDOUT, fcntl(process->terminal, F_DUPFD_CLOEXEC, 3));
+	output_open(&process->outputs[0], process, STREAM_STDOUT,
+		    fcntl(process->terminal, F_DUPFD_CLOEXEC, 3));
 	return 0;
 }
 
@@ -250,7 +252,8 @@ static bool was_out_of_memory(const struct process *process, int wait_status)
 {
 	const struct container *container = process->container;
 
-	if (!WIFSIGNALED(wait_status) || WTERMSIG(wait_status) != SIGKILL || !container || container->cgroup < 0)
+	if (!WIFSIGNALED(wait_status) || WTERMSIG(wait_status) != SIGKILL || !container ||
+	    container->cgroup < 0)
 		return false;
 	return cgroup_oom_kills(container->cgroup) > process->oom_kills;
 }
@@ -328,10 +331,11 @@ void processes_forget_container(const struct container *container)
 
 static bool send_exit(struct process *process)
 {
-	const struct msg_exited exited = { process->id, process->status, process->out_of_memory, process->ended_ns };
+	const struct msg_exited exited = { process->id, process->status, process->out_of_memory,
+					   process->ended_ns };
 
-	if (process->pid || process->is_starting || process->exit_is_sent || !process->outputs[0].end_is_sent ||
-	    !process->outputs[1].end_is_sent)
+	if (process->pid || process->is_starting || process->exit_is_sent ||
+	    !process->outputs[0].end_is_sent || !process->outputs[1].end_is_sent)
 		return false;
 	process->exit_is_sent = true;
 	SESSION_SEND(exited, &exited);
@@ -342,8 +346,8 @@ static bool send_one(struct process *process)
 {
 	if (process->is_starting)
 		return false;
-	return input_send(&process->input) || output_send(&process->outputs[0]) || output_send(&process->outputs[1]) ||
-	       send_exit(process);
+	return input_send(&process->input) || output_send(&process->outputs[0]) ||
+	       output_send(&process->outputs[1]) || send_exit(process);
 }
 
 /* The one that was served goes to the end of the list, so that a noisy one does not starve others. */

@@ -26,7 +26,8 @@ static struct chunk *chunk_new(void)
 		spare = chunk->next;
 		spare_count--;
 	} else {
-		chunk = mmap(NULL, sizeof(*chunk), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		chunk = mmap(NULL, sizeof(*chunk), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			     0);
 		if (chunk == MAP_FAILED)
 			return NULL;
 	}

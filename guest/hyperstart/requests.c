@@ -31,9 +31,9 @@ static void send_result(uint32_t id, int result)
 	union msg_any message = { .done = { 0 } };
 
 	if (result < 0)
-		message.failed = (struct msg_failed){
-			.errno_ = -result, .operation = guest.failure.operation, .subject = guest.failure.subject
-		};
+		message.failed = (struct msg_failed){ .errno_ = -result,
+						      .operation = guest.failure.operation,
+						      .subject = guest.failure.subject };
 	send_reply(id, result < 0 ? MSG_FAILED : MSG_DONE, &message);
 }
 
@@ -121,8 +121,8 @@ static int get_timeline(const union msg_any *unused, uint32_t id)
 
 	(void)unused;
 	for (size_t i = first; i < timeline->count; i++)
-		marks[message.timeline.marks_count++] =
-			(struct msg_mark){ timeline->marks[i % MARKS].name, timeline->marks[i % MARKS].at_ns };
+		marks[message.timeline.marks_count++] = (struct msg_mark){ timeline->marks[i % MARKS].name,
+									   timeline->marks[i % MARKS].at_ns };
 	send_reply(id, MSG_TIMELINE, &message);
 	return ANSWERED;
 }
@@ -249,7 +249,9 @@ static int (*const handlers[])(const union msg_any *message, uint32_t id) = {
 
 static int handle(const struct frame *frame, struct arena *arena)
 {
-	struct reader reader = { .at = frame->body, .end = frame->body + frame->size, .arena = arena, .ok = true };
+	struct reader reader = {
+		.at = frame->body, .end = frame->body + frame->size, .arena = arena, .ok = true
+	};
 	union msg_any message;
 
 	if (frame->number >= LENGTH(handlers) || !handlers[frame->number])

@@ -84,7 +84,8 @@ static int open_writable(const struct msg_source *source)
 
 static int mount_overlay(int lower, int upper, int work)
 {
-	const struct proc_path lower_path = fd_path(lower), upper_path = fd_path(upper), work_path = fd_path(work);
+	const struct proc_path lower_path = fd_path(lower), upper_path = fd_path(upper),
+			       work_path = fd_path(work);
 	const struct mount_option options[] = {
 		{ "lowerdir", lower_path.text },
 		{ "upperdir", upper_path.text },
@@ -119,14 +120,15 @@ static const struct {
 	unsigned int major;
 } devices[] = {
 	/* Documentation/admin-guide/devices.txt */
-	{ "null", 3, 1 }, { "zero", 5, 1 }, { "full", 7, 1 }, { "random", 8, 1 }, { "urandom", 9, 1 }, { "tty", 0, 5 },
+	{ "null", 3, 1 },   { "zero", 5, 1 },	 { "full", 7, 1 },
+	{ "random", 8, 1 }, { "urandom", 9, 1 }, { "tty", 0, 5 },
 };
 
 static const struct {
 	const char *name, *target;
 } device_links[] = {
-	{ "fd", "/proc/self/fd" },	 { "stdin", "/proc/self/fd/0" },  { "stdout", "/proc/self/fd/1" },
-	{ "stderr", "/proc/self/fd/2" }, { "core", "/proc/kcore" },	  { "ptmx", "pts/ptmx" },
+	{ "fd", "/proc/self/fd" },	 { "stdin", "/proc/self/fd/0" }, { "stdout", "/proc/self/fd/1" },
+	{ "stderr", "/proc/self/fd/2" }, { "core", "/proc/kcore" },	 { "ptmx", "pts/ptmx" },
 };
 
 /* A mapped root may make no nodes, but may show those that there are. */
@@ -162,7 +164,8 @@ static int build_dev(int root, int terminals)
 	const struct mount_option options[] = { { "mode", "755" }, { "size", "64k" }, { NULL, NULL } };
 	cleanup_fd int dev = mount_new("tmpfs", NULL, options, MOUNT_NOSUID);
 	cleanup_fd int shared = open(SHM_DIRECTORY, O_PATH | O_CLOEXEC);
-	cleanup_fd int shm = shared < 0 ? failed("open", SHM_DIRECTORY) : mount_copy(shared, SHM_DIRECTORY, false, 0);
+	cleanup_fd int shm =
+		shared < 0 ? failed("open", SHM_DIRECTORY) : mount_copy(shared, SHM_DIRECTORY, false, 0);
 	cleanup_fd int mqueue = mount_new("mqueue", NULL, NULL, MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
 
 	if (dev < 0 || shm < 0 || mqueue < 0)
@@ -205,11 +208,12 @@ static int build_cgroup(int root)
 
 /* As Docker: what tells too much of the machine, or would change it. */
 static const char *const masked[] = {
-	"/proc/acpi",	     "/proc/asound",	  "/proc/interrupts", "/proc/kcore",  "/proc/keys",
-	"/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",	      "/proc/timer_list", "/proc/timer_stats",
-	"/sys/firmware",     "/sys/devices/virtual/powercap",
+	"/proc/acpi",	    "/proc/asound",	   "/proc/interrupts",	"/proc/kcore",
+	"/proc/keys",	    "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
+	"/proc/timer_list", "/proc/timer_stats",   "/sys/firmware",	"/sys/devices/virtual/powercap",
 };
-static const char *const frozen[] = { "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger" };
+static const char *const frozen[] = { "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
+				      "/proc/sysrq-trigger" };
 
 /* A copy of this namespace's own: of guest.null, which is hyperstart's, no copy could be made. */
 static int copy_null(void)
@@ -226,8 +230,8 @@ static int mask(int root, const char *path)
 
 	if (target < 0 || fstat(target, &status))
 		return 0; /* this kernel does not have it */
-	cleanup_fd int cover = S_ISDIR(status.st_mode) ? mount_new("tmpfs", NULL, NULL, MOUNT_RDONLY)
-						       : copy_null();
+	cleanup_fd int cover =
+		S_ISDIR(status.st_mode) ? mount_new("tmpfs", NULL, NULL, MOUNT_RDONLY) : copy_null();
 	if (cover < 0)
 		return cover;
 	return sys_move_mount(cover, target) ? failed("mask", path) : 0;
@@ -369,8 +373,8 @@ int root_build(const struct container *container, const struct msg_create_contai
 	int result = pod_join();
 
 	umask(0);
-	if (!result)
-		result = mount_sources(message); /* still in hyperstart's mount namespace: others share them */
+	if (!result) /* still in hyperstart's mount namespace: other containers share the disks */
+		result = mount_sources(message);
 	if (result)
 		return result;
 	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))

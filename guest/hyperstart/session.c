@@ -142,7 +142,8 @@ static void fill_containers(struct msg_welcome *welcome)
 static void fill_processes(struct msg_welcome *welcome)
 {
 	welcome->processes = calloc(processes_count() + 1, sizeof(*welcome->processes));
-	for (struct process *process = guest.processes; process && welcome->processes; process = process->next)
+	for (struct process *process = guest.processes; process && welcome->processes;
+	     process = process->next)
 		if (!process->is_starting)
 			fill_process_state(&welcome->processes[welcome->processes_count++], process);
 }

@@ -27,4 +27,5 @@ void *session_room(void);
 size_t session_room_size(void);
 void session_sent(size_t size);
 /* Frame a message of no request, as SESSION_SEND(exited, &exited). */
-#define SESSION_SEND(kind, message) session_sent(msg_frame_##kind(session_room(), session_room_size(), 0, message))
+#define SESSION_SEND(kind, message) \
+	session_sent(msg_frame_##kind(session_room(), session_room_size(), 0, message))

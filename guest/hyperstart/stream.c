@@ -87,7 +87,9 @@ static void output_ready(struct watch *watch, uint32_t events)
 
 void output_open(struct output *output, struct process *process, uint8_t number, int fd)
 {
-	*output = (struct output){ .process = process, .number = number, .watch = { .fd = fd, .ready = output_ready } };
+	*output = (struct output){ .process = process,
+				   .number = number,
+				   .watch = { .fd = fd, .ready = output_ready } };
 	output_listen(output);
 }
 
@@ -170,7 +172,8 @@ bool output_send(struct output *output)
 
 	if (!output->is_wanted)
 		return false;
-	size_t size = queue_peek(&output->kept, (size_t)(output->sent - output->acknowledged), &message.data.data);
+	size_t size =
+		queue_peek(&output->kept, (size_t)(output->sent - output->acknowledged), &message.data.data);
 	if (!size)
 		return output_send_end(output);
 	size = size < STREAM_CHUNK ? size : STREAM_CHUNK;
