@@ -345,7 +345,7 @@ class Engine:
     def _find_exec(self, exec_id: str) -> tuple[Pod, Exec]:
         for pod in self._live():
             if exec_id in pod.execs:
-                return pod, pod.execs[exec_id]
+                return pod, pod.execs.get(exec_id)
         raise ExecNotFound(f"no such exec: {exec_id[:64]}")
 
     def _pod_view(self, pod: Pod) -> PodView:
@@ -374,7 +374,7 @@ class Engine:
             self._pods[record.id] = Pod(self.host, record, own)
         owners = {c.record.id: pod for pod in self._pods.values() for c in pod.containers}
         for exec_ in self.host.records.execs():
-            owners[exec_.container].restore_exec(exec_)
+            owners[exec_.container].execs.restore(exec_)
 
     async def _recover_pod(self, pod: Pod) -> None:
         try:

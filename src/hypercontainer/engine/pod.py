@@ -14,17 +14,18 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 from pathlib import Path
 
 import msgspec
 
 from hypercontainer.engine import plan
 from hypercontainer.engine.container import Container, Exec
+from hypercontainer.engine.execs import Execs
 from hypercontainer.engine.host import Host
-from hypercontainer.engine.output import OutputLog, stored_offsets
+from hypercontainer.engine.output import OutputLog
 from hypercontainer.engine.process import ProcessAttachment, ProcessRun, lost_record
-from hypercontainer.engine.records import ContainerRecord, ExecRecord, PodRecord, ProcessRecord
+from hypercontainer.engine.records import ContainerRecord, PodRecord, ProcessRecord, despite_full_disk
 from hypercontainer.engine.running import Running, before_end, deadline, exec_failure
 from hypercontainer.engine.timeline import StartTimeline
 from hypercontainer.errors import (
@@ -58,7 +59,6 @@ logger = logging.getLogger(__name__)
 _BOOT_TIMEOUT_S = 60.0
 _SHUT_DOWN_TIMEOUT_S = 10.0
 _KILLED_TIMEOUT_S = 5.0
-_KEPT_EXECS = 64
 
 
 class Pod:
@@ -70,7 +70,7 @@ class Pod:
         self.directory = host.paths.pods / record.id
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.containers = [Container(c, OutputLog(self._log_path(c.id))) for c in containers]
-        self.execs: dict[str, Exec] = {}
+        self.execs = Execs(host.records, self.directory)
         self.running: Running | None = None
         self.timeline = StartTimeline()
         self.lock = asyncio.Lock()
@@ -188,6 +188,12 @@ class Pod:
             with contextlib.suppress(GuestError):  # it has just ended by itself
                 await container.run.signal(number)
 
+    def add_exec(self, container: Container, spec: ExecSpec) -> Exec:
+        self.running_or_refuse("exec")
+        if container.run is None or not container.run.is_running:
+            raise InvalidState(f"container {container.record.name} is not running")
+        return self.execs.add(container, spec)
+
     async def start_exec(self, exec_: Exec) -> ProcessAttachment:
         """Start the process of an exec; raises CommandNotFound or CommandNotExecutable."""
         running = self.running_or_refuse("exec")
@@ -197,14 +203,14 @@ class Pod:
         message = plan.start_exec(
             exec_.record.spec, container.record, self.record, process=self._next_process()
         )
-        self._save_exec(exec_, ProcessRecord(number=message.process))
+        self.execs.save(exec_, ProcessRecord(number=message.process))
         try:
             await self._start_process(running, message)
         except HyperError as error:
-            self._save_exec(exec_, ProcessRecord(exit_code=error.exit_status, error=error.message))
+            self.execs.save(exec_, ProcessRecord(exit_code=error.exit_status, error=error.message))
             raise
-        self._save_exec(exec_, msgspec.structs.replace(exec_.record.process, started=time.time()))
-        run = self._follow_exec(running, exec_)
+        self.execs.save(exec_, msgspec.structs.replace(exec_.record.process, started=time.time()))
+        run = self.execs.follow(running, exec_)
         return ProcessAttachment(run, run.log.follow(throttle=True), self.timeline)
 
     def container(self, container_id: str) -> Container:
@@ -287,10 +293,7 @@ class Pod:
     def _stored(self) -> dict[int, dict[Stream, int]]:
         """How far each process's output is stored, for a guest that may have more of it."""
         stored = {c.record.process.number: c.log.offsets for c in self.containers}
-        for exec_ in self.execs.values():
-            if exec_.record.process.number:
-                stored[exec_.record.process.number] = stored_offsets(exec_.log_path)
-        return stored
+        return stored | self.execs.stored()
 
     async def _conduct(self, running: Running) -> None:
         """Everything the guest has not done yet, in order; requests are queued without waiting between."""
@@ -311,8 +314,7 @@ class Pod:
         known = {process.process for process in welcome.processes}
         for container in self.containers:
             await self._run_container(running, container, known)
-        for exec_ in self.execs.values():
-            self._resume_exec(running, exec_, known)
+        self.execs.resume(running, known)
         await self._merge_timeline(running)
 
     async def _run_container(self, running: Running, container: Container, known: set[int]) -> None:
@@ -447,65 +449,6 @@ class Pod:
             with contextlib.suppress(HyperError):
                 await run.signal(9, whole_container=True)
 
-    # --- Execs ---
-
-    def add_exec(self, container: Container, spec: ExecSpec) -> Exec:
-        self.running_or_refuse("exec")
-        if container.run is None or not container.run.is_running:
-            raise InvalidState(f"container {container.record.name} is not running")
-        self._drop_old_execs()
-        record = ExecRecord(id=plan.new_id(), container=container.record.id, spec=spec)
-        self.host.records.add_exec(record)
-        return self.restore_exec(record)
-
-    def _drop_old_execs(self) -> None:
-        """Keep the newest of those that have ended, for who asks for their status."""
-        ended = [key for key, each in self.execs.items() if each.record.process.exit_code is not None]
-        for key in ended[:-_KEPT_EXECS]:
-            del self.execs[key]
-            self.host.records.remove_exec(key)
-
-    def restore_exec(self, record: ExecRecord) -> Exec:
-        exec_ = self.execs[record.id] = Exec(record, self._log_path(f"exec-{record.id}"))
-        return exec_
-
-    def _follow_exec(self, running: Running, exec_: Exec) -> ProcessRun:
-        exec_.run = ProcessRun(
-            exec_.record.process,
-            agent=running.agent,
-            log=OutputLog(exec_.log_path),
-            terminal=exec_.record.spec.terminal,
-        )
-        running.tasks.start(self._see_exec_through(exec_, exec_.run), name=f"exec {exec_.record.id[:12]}")
-        return exec_.run
-
-    def _resume_exec(self, running: Running, exec_: Exec, known: set[int]) -> None:
-        if exec_.record.process.number in known and exec_.record.process.exit_code is None:
-            self._follow_exec(running, exec_)
-
-    async def _see_exec_through(self, exec_: Exec, run: ProcessRun) -> None:
-        try:
-            record = await run.pump()
-        except HyperError as error:
-            record = lost_record(run.record, error.message)
-        self._save_exec(exec_, record)
-        run.finish(record)
-        run.log.close()
-        exec_.log_path.unlink(missing_ok=True)  # who is attached holds it open
-        with contextlib.suppress(HyperError):
-            await run.guest.forget()
-
-    def _forget_execs(self) -> None:
-        for exec_ in self.execs.values():
-            if exec_.run is not None and exec_.run.is_running:
-                exec_.run.finish(lost_record(exec_.record.process, "its pod has ended"))
-                exec_.run.log.close()
-            exec_.log_path.unlink(missing_ok=True)
-        self.execs.clear()
-        with self._unless_full():
-            for container in self.containers:
-                self.host.records.remove_execs(container.record.id)
-
     # --- Down ---
 
     async def _undo_start(self, error: BaseException) -> None:
@@ -532,7 +475,7 @@ class Pod:
             await running.machine.kill()
             await running.agent.close()
             await running.tasks.close()
-        self._forget_execs()
+        self.execs.clear()
         if self.record.lease is not None:
             await self.host.networks.detach(self.record.lease)
             self.host.leases.pop(self.id, None)
@@ -561,7 +504,7 @@ class Pod:
                 return
             self.close()
             await asyncio.to_thread(remove_tree, self.directory)  # first: the record needs room to go
-            with self._unless_full():
+            with despite_full_disk():
                 self.host.records.remove_pod(self.id)
             self.is_gone = True
 
@@ -629,22 +572,10 @@ class Pod:
     def _save(self, **changes: object) -> None:
         """Record what has happened.  It has, whether or not the disk has room for it."""
         self.record = msgspec.structs.replace(self.record, **changes)
-        with self._unless_full():
+        with despite_full_disk():
             self.host.records.save_pod(self.record)
-
-    @contextlib.contextmanager
-    def _unless_full(self) -> Iterator[None]:
-        try:
-            yield
-        except Unavailable as error:
-            logger.error("pod %s: %s", self.record.name, error.message)
 
     def _save_process(self, container: Container, state: ContainerState, process: ProcessRecord) -> None:
         container.record = msgspec.structs.replace(container.record, state=state, process=process)
-        with self._unless_full():
+        with despite_full_disk():
             self.host.records.save_container(container.record)
-
-    def _save_exec(self, exec_: Exec, process: ProcessRecord) -> None:
-        exec_.record = msgspec.structs.replace(exec_.record, process=process)
-        with self._unless_full():
-            self.host.records.save_exec(exec_.record)

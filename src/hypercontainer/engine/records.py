@@ -7,7 +7,10 @@ unaccounted for.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -18,6 +21,8 @@ from hypercontainer.errors import Conflict, Unavailable
 from hypercontainer.model.network import Lease, PortMapping
 from hypercontainer.model.pod import ContainerSpec, ExecSpec, PodSpec
 from hypercontainer.model.rest import ContainerState
+
+logger = logging.getLogger(__name__)
 
 _MIGRATIONS = (
     """
@@ -181,6 +186,15 @@ class Records:
             self._database.execute(statement, values)
         except sqlite3.OperationalError as error:
             raise _unwritable(error) from error
+
+
+@contextlib.contextmanager
+def despite_full_disk() -> Iterator[None]:
+    """Around a record of what has happened: it has, whether or not the disk has room for it."""
+    try:
+        yield
+    except Unavailable as error:
+        logger.error("%s", error.message)
 
 
 def _unwritable(error: sqlite3.OperationalError) -> Unavailable:
