@@ -2,7 +2,7 @@
 
     python -m bench [--rounds N]
 
-Writes bench/results.json and bench/results.md, and prints the tables.
+Writes bench/results.json, bench/results.md and the figures of README.md, and prints them.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ def main() -> None:
     (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     report = _report(results)
     (HERE / "results.md").write_text(report)
+    _show_in_readme(report)
     print(report)
 
 
@@ -154,6 +155,15 @@ def _report(results: dict[str, Any]) -> str:
             "",
         )
     )
+
+
+def _show_in_readme(report: str) -> None:
+    """Put the newest figures where the README has its place for them."""
+    readme = HERE.parent / "README.md"
+    begin, end = "<!-- figures -->", "<!-- /figures -->"
+    before, _, rest = readme.read_text().partition(begin)
+    after = rest.partition(end)[2]
+    readme.write_text(f"{before}{begin}\n{report}\n`make bench` measures it again.\n{end}{after}")
 
 
 def _ratio(name: str, times: dict[str, Times]) -> str:
