@@ -21,6 +21,7 @@ def apply(tree: Path) -> None:
     add_drivers(tree)
     allow_static_link(tree / "arch/um/drivers/Kconfig")
     pack_entry_code(tree / "arch/x86/kernel/vmlinux.lds.S")
+    stop_at_failed_fork(tree / "arch/um/kernel/tlb.c")
 
 
 def add_drivers(tree: Path) -> None:
@@ -52,6 +53,18 @@ def pack_entry_code(linker_script: Path) -> None:
         asked = f"#define {name}\t. = ALIGN(PMD_SIZE);"
         text = removed(text, asked, linker_script, put=f"#define {name}\t. = ALIGN(PAGE_SIZE);")
     linker_script.write_text(text)
+
+
+def stop_at_failed_fork(tlb: Path) -> None:
+    """Keep a fork that fails half-way, for want of memory or by a signal, from crashing User-Mode Linux.
+
+    dup_mmap() marks where it stopped with XA_ZERO_ENTRY; exit_mmap() then flushes, and only um walks the
+    areas to do so: it took the mark for one ("Kernel mode fault at addr 0x40e" in flush_tlb_mm).
+    """
+    loop = "\tfor_each_vma(vmi, vma)\n"
+    call = "\t\tum_tlb_mark_sync(mm, vma->vm_start, vma->vm_end);\n"
+    careful = f"\tfor_each_vma(vmi, vma) {{\n\t\tif (xa_is_zero(vma))\n\t\t\tbreak;\n{call}\t}}\n"
+    tlb.write_text(removed(tlb.read_text(), loop + call, tlb, put=careful))
 
 
 def append(path: Path, addition: str) -> None:
