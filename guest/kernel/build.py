@@ -235,6 +235,8 @@ def make_missing(
     missing: dict[Target, Path], kernel_source: source.Source, cache: Path, *, jobs: int
 ) -> None:
     """Build each missing target into its place in the cache, all from one unpacked tree."""
+    if not missing:
+        return
     print(f"kernel: source {kernel_source.file}", file=sys.stderr)
     package = source.fetch(kernel_source, cache / "source")
     for abandoned in cache.glob("tree-*"):  # of a build that was killed: we hold the lock
@@ -257,14 +259,16 @@ def make_missing(
 
 def run(targets: list[Target], output: Path, *, jobs: int) -> None:
     cache = cache_directory()
-    with exclusive(cache):
-        kernel_source = source.find(PACKAGE, cache / "source")
-        places = {target: cache / key(target, kernel_source)[:32] for target in targets}
-        if missing := {target: place for target, place in places.items() if not place.exists()}:
+    kernel_source = source.find(PACKAGE, cache / "source")
+    # The keys are taken before anybody is waited for: later the files may be others than this program.
+    places = {target: cache / key(target, kernel_source)[:32] for target in targets}
+    if not all(place.exists() for place in places.values()):
+        with exclusive(cache):
+            missing = {target: place for target, place in places.items() if not place.exists()}
             make_missing(missing, kernel_source, cache, jobs=jobs)
-        for target, place in places.items():
-            install(target, place, output)
-            print(f"kernel {target.name}: {output / target.name / target.product}", file=sys.stderr)
+    for target, place in places.items():
+        install(target, place, output)
+        print(f"kernel {target.name}: {output / target.name / target.product}", file=sys.stderr)
 
 
 def main() -> int:

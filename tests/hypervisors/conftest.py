@@ -29,7 +29,7 @@ def driver(request: pytest.FixtureRequest, verdicts: dict[str, str | None]) -> s
     if reason := verdicts[name]:
         if name in MUST_RUN:
             pytest.fail(f"{name} must run on every machine that tests hyper: {reason}")
-        pytest.skip(f"{name} cannot run here: {reason}")
+        pytest.skip(f"not on this host: {name}: {reason}")
     return name
 
 
