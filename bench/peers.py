@@ -1,4 +1,4 @@
-"""Docker as a peer: Debian's engine, started in a directory of its own and stopped again."""
+"""Docker as a peer: Debian's engine in a directory and a network namespace of its own, stopped again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def docker(directory: Path, image: Path) -> Iterator[tuple[str, ...] | None]:
     socket = directory / "docker.sock"
     log = (directory / "dockerd.log").open("wb")
     engine = subprocess.Popen(
-        ["dockerd", "--host", f"unix://{socket}", "--data-root", str(directory / "data"),
+        ["unshare", "--net", "dockerd", "--host", f"unix://{socket}", "--data-root", str(directory / "data"),
          "--exec-root", str(directory / "exec"), "--pidfile", str(directory / "dockerd.pid")],
         stdout=log, stderr=log, start_new_session=True,
     )  # fmt: skip
