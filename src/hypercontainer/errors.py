@@ -37,7 +37,8 @@ class HyperError(Exception):
     registry: ClassVar[dict[str, type[HyperError]]] = {}
 
     def __init_subclass__(cls) -> None:
-        HyperError.registry[cls.code] = cls
+        if "code" in cls.__dict__:  # one class for each code: a private variant has its parent's
+            HyperError.registry[cls.code] = cls
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,10 +44,11 @@ def archive() -> Path:
 
 
 @pytest.fixture
-def debian(hyper: Hyper, archive: Path) -> Hyper:
-    if hyper("inspect", "--type", "image", "debian").status != 0:
-        hyper.ok("load", "-q", "-i", str(archive))
-    return hyper
+def debian(hyper: Hyper, archive: Path) -> Iterator[Hyper]:
+    hyper.ok("load", "-q", "-i", str(archive))
+    yield hyper
+    hyper.remove_all()
+    hyper.ok("rmi", "debian")  # other tests count the images, or have another one of this name
 
 
 def _free_port() -> int:

@@ -285,7 +285,7 @@ class Engine:
         return [view for pod in self._live() if (view := views.machine_view(pod)) is not None]
 
     async def remove_image(self, name: str, *, force: bool) -> list[RemovedView]:
-        in_use = {c.record.image_id for pod in self._pods.values() for c in pod.containers}
+        in_use = {c.record.image_id for pod in self._live() for c in pod.containers}
         removed = await self.images.remove(name, force=force, in_use=in_use)
         return [
             RemovedView(action="Untagged", subject=each.untagged)
