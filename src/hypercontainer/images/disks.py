@@ -77,15 +77,15 @@ class _Source:
 
 def _command(tree: Tree[_Source], target: Path) -> list[str]:
     root = tree.root.entry or _NEW_DIRECTORY
-    # Without -mkfs-time and -root-time two disks of the same layers would differ.
-    # mksquashfs 4.5.1 takes the root's mode but not its owner; in the guest the overlay's upper
-    # directory is what shows at the root anyway.
+    # Without -mkfs-time two disks of the same layers would differ in their superblocks.
+    # mksquashfs 4.5.1 takes the root's mode but not its owner, and from a tar not its time either: that
+    # is now.  In the guest the overlay's upper directory is what shows at the root anyway.
     return [
         find_program("mksquashfs", package="squashfs-tools"),
         *("-", str(target), "-tar", "-noappend", "-quiet", "-no-progress", "-exit-on-error"),
         *("-comp", "zstd", "-Xcompression-level", "1"),
         *("-mem", _MEMORY),
-        *("-mkfs-time", "0", "-root-time", str(root.mtime), "-root-mode", f"{root.mode:o}"),
+        *("-mkfs-time", "0", "-root-mode", f"{root.mode:o}"),
     ]
 
 
