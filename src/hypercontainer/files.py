@@ -1,4 +1,4 @@
-"""Files done safely: whole-or-not writes, short socket paths, sparse copies, names kept under a root."""
+"""Files done safely: whole-or-not writes, short socket paths and sparse copies."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-
-from hypercontainer.errors import InvalidRequest
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = False) -> None:
@@ -38,13 +36,6 @@ def short_path(path: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{descriptor}/{path.name}"
     finally:
         os.close(descriptor)
-
-
-def under(root: Path, name: str) -> Path:
-    """``root / name`` for a ``name`` that is a single file name and nothing else."""
-    if not name or name in {".", ".."} or "/" in name or "\0" in name:
-        raise InvalidRequest(f"{name!r} is no plain file name")
-    return root / name
 
 
 def copy_sparse(source: Path, target: Path) -> None:

@@ -31,11 +31,6 @@ class Tasks:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
 
-    async def drain(self) -> None:
-        """Wait for all to end by themselves."""
-        while others := self._tasks - {asyncio.current_task()}:
-            await asyncio.gather(*others, return_exceptions=True)
-
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if task.cancelled() or (error := task.exception()) is None:

@@ -8,8 +8,6 @@ import msgspec
 
 from hypercontainer.model.network import PortMapping
 
-NAME = r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$"
-
 Name = Annotated[str, msgspec.Meta(pattern=r"^([a-zA-Z0-9][a-zA-Z0-9_.-]*)?$", max_length=128)]
 Environment = Annotated[str, msgspec.Meta(pattern=r"^[^=\x00]+=[^\x00]*$")]
 
