@@ -5,11 +5,16 @@
 _Static_assert(sizeof(char *) + 8 <= 8 * 4, "ARENA_SIZE");
 _Static_assert(sizeof(struct msg_process_state) + 8 <= 8 * 37, "ARENA_SIZE");
 _Static_assert(sizeof(struct msg_setting) + 16 <= 8 * 8, "ARENA_SIZE");
-_Static_assert(sizeof(struct msg_mount) + 32 <= 8 * 17, "ARENA_SIZE");
-_Static_assert(sizeof(struct msg_file) + 8 <= 8 * 20, "ARENA_SIZE");
+_Static_assert(sizeof(struct msg_service) + 16 <= 8 * 10, "ARENA_SIZE");
+_Static_assert(sizeof(struct msg_backend) + 8 <= 8 * 8, "ARENA_SIZE");
+_Static_assert(sizeof(struct msg_mount) + 32 <= 8 * 18, "ARENA_SIZE");
+_Static_assert(sizeof(struct msg_file) + 16 <= 8 * 16, "ARENA_SIZE");
 _Static_assert(sizeof(struct msg_resource_limit) + 8 <= 8 * 20, "ARENA_SIZE");
-_Static_assert(sizeof(struct msg_container_statistics) + 8 <= 8 * 24, "ARENA_SIZE");
+_Static_assert(sizeof(struct msg_container_statistics) + 8 <= 8 * 68, "ARENA_SIZE");
+_Static_assert(sizeof(struct msg_disk_statistics) + 0 <= 8 * 57, "ARENA_SIZE");
+_Static_assert(sizeof(struct msg_nic_statistics) + 8 <= 8 * 68, "ARENA_SIZE");
 _Static_assert(sizeof(struct msg_mark) + 8 <= 8 * 12, "ARENA_SIZE");
+_Static_assert(sizeof(struct msg_process_entry) + 32 <= 8 * 52, "ARENA_SIZE");
 
 void msg_read_process_state(struct reader *r, struct msg_process_state *m)
 {
@@ -45,6 +50,34 @@ void msg_write_setting(struct writer *w, const struct msg_setting *m)
 	write_string(w, m->value);
 }
 
+void msg_read_service(struct reader *r, struct msg_service *m)
+{
+	read_string(r, &m->address);
+	read_u16(r, &m->port);
+	read_string(r, &m->protocol);
+}
+
+void msg_write_service(struct writer *w, const struct msg_service *m)
+{
+	write_string(w, m->address);
+	write_u16(w, m->port);
+	write_string(w, m->protocol);
+}
+
+void msg_read_backend(struct reader *r, struct msg_backend *m)
+{
+	read_u16(r, &m->service);
+	read_string(r, &m->address);
+	read_u16(r, &m->port);
+}
+
+void msg_write_backend(struct writer *w, const struct msg_backend *m)
+{
+	write_u16(w, m->service);
+	write_string(w, m->address);
+	write_u16(w, m->port);
+}
+
 void msg_read_source(struct reader *r, struct msg_source *m)
 {
 	read_u8(r, &m->slot);
@@ -63,6 +96,7 @@ void msg_read_mount(struct reader *r, struct msg_mount *m)
 	read_string(r, &m->target);
 	read_string(r, &m->fstype);
 	read_string(r, &m->options);
+	read_bool(r, &m->populate);
 }
 
 void msg_write_mount(struct writer *w, const struct msg_mount *m)
@@ -71,14 +105,14 @@ void msg_write_mount(struct writer *w, const struct msg_mount *m)
 	write_string(w, m->target);
 	write_string(w, m->fstype);
 	write_string(w, m->options);
+	write_bool(w, m->populate);
 }
 
 void msg_read_file(struct reader *r, struct msg_file *m)
 {
 	read_string(r, &m->path);
 	read_u32(r, &m->mode);
-	read_u32(r, &m->uid);
-	read_u32(r, &m->gid);
+	read_string(r, &m->owner);
 	read_bytes(r, &m->data);
 }
 
@@ -86,8 +120,7 @@ void msg_write_file(struct writer *w, const struct msg_file *m)
 {
 	write_string(w, m->path);
 	write_u32(w, m->mode);
-	write_u32(w, m->uid);
-	write_u32(w, m->gid);
+	write_string(w, m->owner);
 	write_bytes(w, &m->data);
 }
 
@@ -109,16 +142,78 @@ void msg_read_container_statistics(struct reader *r, struct msg_container_statis
 {
 	read_string(r, &m->container);
 	read_u64(r, &m->memory_bytes);
+	read_u64(r, &m->memory_limit_bytes);
 	read_u64(r, &m->cpu_ns);
+	read_u64(r, &m->cpu_user_ns);
+	read_u64(r, &m->cpu_system_ns);
 	read_u32(r, &m->pids);
+	read_u64(r, &m->read_bytes);
+	read_u64(r, &m->written_bytes);
+	read_u32(r, &m->out_of_memory_kills);
 }
 
 void msg_write_container_statistics(struct writer *w, const struct msg_container_statistics *m)
 {
 	write_string(w, m->container);
 	write_u64(w, m->memory_bytes);
+	write_u64(w, m->memory_limit_bytes);
 	write_u64(w, m->cpu_ns);
+	write_u64(w, m->cpu_user_ns);
+	write_u64(w, m->cpu_system_ns);
 	write_u32(w, m->pids);
+	write_u64(w, m->read_bytes);
+	write_u64(w, m->written_bytes);
+	write_u32(w, m->out_of_memory_kills);
+}
+
+void msg_read_disk_statistics(struct reader *r, struct msg_disk_statistics *m)
+{
+	read_u8(r, &m->slot);
+	read_u64(r, &m->reads);
+	read_u64(r, &m->read_bytes);
+	read_u64(r, &m->writes);
+	read_u64(r, &m->written_bytes);
+	read_u64(r, &m->capacity_bytes);
+	read_u64(r, &m->used_bytes);
+	read_u64(r, &m->files);
+}
+
+void msg_write_disk_statistics(struct writer *w, const struct msg_disk_statistics *m)
+{
+	write_u8(w, m->slot);
+	write_u64(w, m->reads);
+	write_u64(w, m->read_bytes);
+	write_u64(w, m->writes);
+	write_u64(w, m->written_bytes);
+	write_u64(w, m->capacity_bytes);
+	write_u64(w, m->used_bytes);
+	write_u64(w, m->files);
+}
+
+void msg_read_nic_statistics(struct reader *r, struct msg_nic_statistics *m)
+{
+	read_string(r, &m->name);
+	read_u64(r, &m->received_bytes);
+	read_u64(r, &m->received_packets);
+	read_u64(r, &m->received_errors);
+	read_u64(r, &m->received_dropped);
+	read_u64(r, &m->sent_bytes);
+	read_u64(r, &m->sent_packets);
+	read_u64(r, &m->sent_errors);
+	read_u64(r, &m->sent_dropped);
+}
+
+void msg_write_nic_statistics(struct writer *w, const struct msg_nic_statistics *m)
+{
+	write_string(w, m->name);
+	write_u64(w, m->received_bytes);
+	write_u64(w, m->received_packets);
+	write_u64(w, m->received_errors);
+	write_u64(w, m->received_dropped);
+	write_u64(w, m->sent_bytes);
+	write_u64(w, m->sent_packets);
+	write_u64(w, m->sent_errors);
+	write_u64(w, m->sent_dropped);
 }
 
 void msg_read_mark(struct reader *r, struct msg_mark *m)
@@ -131,6 +226,34 @@ void msg_write_mark(struct writer *w, const struct msg_mark *m)
 {
 	write_string(w, m->name);
 	write_u64(w, m->at_ns);
+}
+
+void msg_read_process_entry(struct reader *r, struct msg_process_entry *m)
+{
+	read_string(r, &m->container);
+	read_u32(r, &m->pid);
+	read_u32(r, &m->parent);
+	read_u32(r, &m->user);
+	read_string(r, &m->state);
+	read_string(r, &m->terminal);
+	read_u64(r, &m->cpu_ns);
+	read_u64(r, &m->started_ns);
+	read_u64(r, &m->memory_bytes);
+	read_string(r, &m->command);
+}
+
+void msg_write_process_entry(struct writer *w, const struct msg_process_entry *m)
+{
+	write_string(w, m->container);
+	write_u32(w, m->pid);
+	write_u32(w, m->parent);
+	write_u32(w, m->user);
+	write_string(w, m->state);
+	write_string(w, m->terminal);
+	write_u64(w, m->cpu_ns);
+	write_u64(w, m->started_ns);
+	write_u64(w, m->memory_bytes);
+	write_string(w, m->command);
 }
 
 void msg_read_hello(struct reader *r, struct msg_hello *m)
@@ -234,6 +357,8 @@ void msg_read_set_up_pod(struct reader *r, struct msg_set_up_pod *m)
 	for (uint32_t i = 0; i < m->sysctls_count; i++)
 		msg_read_setting(r, &m->sysctls[i]);
 	read_u64(r, &m->shm_bytes);
+	read_string(r, &m->share_type);
+	read_string(r, &m->share_options);
 }
 
 void msg_write_set_up_pod(struct writer *w, const struct msg_set_up_pod *m)
@@ -245,6 +370,8 @@ void msg_write_set_up_pod(struct writer *w, const struct msg_set_up_pod *m)
 	for (uint32_t i = 0; i < m->sysctls_count; i++)
 		msg_write_setting(w, &m->sysctls[i]);
 	write_u64(w, m->shm_bytes);
+	write_string(w, m->share_type);
+	write_string(w, m->share_options);
 }
 
 void msg_read_tear_down_pod(struct reader *r, struct msg_tear_down_pod *m)
@@ -297,16 +424,36 @@ void msg_write_shut_down(struct writer *w, const struct msg_shut_down *m)
 	(void)m;
 }
 
+void msg_read_set_services(struct reader *r, struct msg_set_services *m)
+{
+	m->services = read_list(r, &m->services_count, sizeof(*m->services), 10);
+	for (uint32_t i = 0; i < m->services_count; i++)
+		msg_read_service(r, &m->services[i]);
+	m->backends = read_list(r, &m->backends_count, sizeof(*m->backends), 8);
+	for (uint32_t i = 0; i < m->backends_count; i++)
+		msg_read_backend(r, &m->backends[i]);
+}
+
+void msg_write_set_services(struct writer *w, const struct msg_set_services *m)
+{
+	write_u32(w, m->services_count);
+	for (uint32_t i = 0; i < m->services_count; i++)
+		msg_write_service(w, &m->services[i]);
+	write_u32(w, m->backends_count);
+	for (uint32_t i = 0; i < m->backends_count; i++)
+		msg_write_backend(w, &m->backends[i]);
+}
+
 void msg_read_create_container(struct reader *r, struct msg_create_container *m)
 {
 	read_string(r, &m->container);
 	msg_read_source(r, &m->image);
 	msg_read_source(r, &m->writable);
 	read_bool(r, &m->read_only);
-	m->mounts = read_list(r, &m->mounts_count, sizeof(*m->mounts), 17);
+	m->mounts = read_list(r, &m->mounts_count, sizeof(*m->mounts), 18);
 	for (uint32_t i = 0; i < m->mounts_count; i++)
 		msg_read_mount(r, &m->mounts[i]);
-	m->files = read_list(r, &m->files_count, sizeof(*m->files), 20);
+	m->files = read_list(r, &m->files_count, sizeof(*m->files), 16);
 	for (uint32_t i = 0; i < m->files_count; i++)
 		msg_read_file(r, &m->files[i]);
 	read_u64(r, &m->memory_bytes);
@@ -367,6 +514,7 @@ void msg_read_start_process(struct reader *r, struct msg_start_process *m)
 	for (uint32_t i = 0; i < m->limits_count; i++)
 		msg_read_resource_limit(r, &m->limits[i]);
 	read_bool(r, &m->privileged);
+	read_bool(r, &m->in_machine);
 }
 
 void msg_write_start_process(struct writer *w, const struct msg_start_process *m)
@@ -393,6 +541,7 @@ void msg_write_start_process(struct writer *w, const struct msg_start_process *m
 	for (uint32_t i = 0; i < m->limits_count; i++)
 		msg_write_resource_limit(w, &m->limits[i]);
 	write_bool(w, m->privileged);
+	write_bool(w, m->in_machine);
 }
 
 void msg_read_started(struct reader *r, struct msg_started *m)
@@ -459,6 +608,26 @@ void msg_read_forget_process(struct reader *r, struct msg_forget_process *m)
 void msg_write_forget_process(struct writer *w, const struct msg_forget_process *m)
 {
 	write_u32(w, m->process);
+}
+
+void msg_read_start_archive(struct reader *r, struct msg_start_archive *m)
+{
+	read_u32(r, &m->process);
+	read_string(r, &m->container);
+	read_string(r, &m->path);
+	read_bool(r, &m->unpack);
+	read_bool(r, &m->follow);
+	read_bool(r, &m->keep_owners);
+}
+
+void msg_write_start_archive(struct writer *w, const struct msg_start_archive *m)
+{
+	write_u32(w, m->process);
+	write_string(w, m->container);
+	write_string(w, m->path);
+	write_bool(w, m->unpack);
+	write_bool(w, m->follow);
+	write_bool(w, m->keep_owners);
 }
 
 void msg_read_input(struct reader *r, struct msg_input *m)
@@ -565,9 +734,17 @@ void msg_read_statistics(struct reader *r, struct msg_statistics *m)
 	read_u64(r, &m->memory_total_bytes);
 	read_u64(r, &m->memory_available_bytes);
 	read_u64(r, &m->memory_used_bytes);
-	m->containers = read_list(r, &m->containers_count, sizeof(*m->containers), 24);
+	m->containers = read_list(r, &m->containers_count, sizeof(*m->containers), 68);
 	for (uint32_t i = 0; i < m->containers_count; i++)
 		msg_read_container_statistics(r, &m->containers[i]);
+	read_u32(r, &m->cpus);
+	read_u64(r, &m->cpu_ns);
+	m->disks = read_list(r, &m->disks_count, sizeof(*m->disks), 57);
+	for (uint32_t i = 0; i < m->disks_count; i++)
+		msg_read_disk_statistics(r, &m->disks[i]);
+	m->nics = read_list(r, &m->nics_count, sizeof(*m->nics), 68);
+	for (uint32_t i = 0; i < m->nics_count; i++)
+		msg_read_nic_statistics(r, &m->nics[i]);
 }
 
 void msg_write_statistics(struct writer *w, const struct msg_statistics *m)
@@ -579,6 +756,14 @@ void msg_write_statistics(struct writer *w, const struct msg_statistics *m)
 	write_u32(w, m->containers_count);
 	for (uint32_t i = 0; i < m->containers_count; i++)
 		msg_write_container_statistics(w, &m->containers[i]);
+	write_u32(w, m->cpus);
+	write_u64(w, m->cpu_ns);
+	write_u32(w, m->disks_count);
+	for (uint32_t i = 0; i < m->disks_count; i++)
+		msg_write_disk_statistics(w, &m->disks[i]);
+	write_u32(w, m->nics_count);
+	for (uint32_t i = 0; i < m->nics_count; i++)
+		msg_write_nic_statistics(w, &m->nics[i]);
 }
 
 void msg_read_get_timeline(struct reader *r, struct msg_get_timeline *m)
@@ -605,6 +790,30 @@ void msg_write_timeline(struct writer *w, const struct msg_timeline *m)
 	write_u32(w, m->marks_count);
 	for (uint32_t i = 0; i < m->marks_count; i++)
 		msg_write_mark(w, &m->marks[i]);
+}
+
+void msg_read_get_processes(struct reader *r, struct msg_get_processes *m)
+{
+	read_string(r, &m->container);
+}
+
+void msg_write_get_processes(struct writer *w, const struct msg_get_processes *m)
+{
+	write_string(w, m->container);
+}
+
+void msg_read_processes(struct reader *r, struct msg_processes *m)
+{
+	m->processes = read_list(r, &m->processes_count, sizeof(*m->processes), 52);
+	for (uint32_t i = 0; i < m->processes_count; i++)
+		msg_read_process_entry(r, &m->processes[i]);
+}
+
+void msg_write_processes(struct writer *w, const struct msg_processes *m)
+{
+	write_u32(w, m->processes_count);
+	for (uint32_t i = 0; i < m->processes_count; i++)
+		msg_write_process_entry(w, &m->processes[i]);
 }
 
 size_t msg_frame_hello(void *buffer, size_t size, uint32_t request_id, const struct msg_hello *m)
@@ -697,6 +906,15 @@ size_t msg_frame_shut_down(void *buffer, size_t size, uint32_t request_id, const
 	return frame_end(&w);
 }
 
+size_t msg_frame_set_services(void *buffer, size_t size, uint32_t request_id, const struct msg_set_services *m)
+{
+	struct writer w;
+
+	frame_begin(&w, buffer, size, FRAME_SIZE, MSG_SET_SERVICES, request_id);
+	msg_write_set_services(&w, m);
+	return frame_end(&w);
+}
+
 size_t msg_frame_create_container(void *buffer, size_t size, uint32_t request_id, const struct msg_create_container *m)
 {
 	struct writer w;
@@ -766,6 +984,15 @@ size_t msg_frame_forget_process(void *buffer, size_t size, uint32_t request_id, 
 
 	frame_begin(&w, buffer, size, FRAME_SIZE, MSG_FORGET_PROCESS, request_id);
 	msg_write_forget_process(&w, m);
+	return frame_end(&w);
+}
+
+size_t msg_frame_start_archive(void *buffer, size_t size, uint32_t request_id, const struct msg_start_archive *m)
+{
+	struct writer w;
+
+	frame_begin(&w, buffer, size, FRAME_SIZE, MSG_START_ARCHIVE, request_id);
+	msg_write_start_archive(&w, m);
 	return frame_end(&w);
 }
 
@@ -859,6 +1086,24 @@ size_t msg_frame_timeline(void *buffer, size_t size, uint32_t request_id, const 
 	return frame_end(&w);
 }
 
+size_t msg_frame_get_processes(void *buffer, size_t size, uint32_t request_id, const struct msg_get_processes *m)
+{
+	struct writer w;
+
+	frame_begin(&w, buffer, size, FRAME_SIZE, MSG_GET_PROCESSES, request_id);
+	msg_write_get_processes(&w, m);
+	return frame_end(&w);
+}
+
+size_t msg_frame_processes(void *buffer, size_t size, uint32_t request_id, const struct msg_processes *m)
+{
+	struct writer w;
+
+	frame_begin(&w, buffer, size, FRAME_SIZE, MSG_PROCESSES, request_id);
+	msg_write_processes(&w, m);
+	return frame_end(&w);
+}
+
 bool msg_read(struct reader *r, uint16_t number, union msg_any *m)
 {
 	switch (number) {
@@ -892,6 +1137,9 @@ bool msg_read(struct reader *r, uint16_t number, union msg_any *m)
 	case MSG_SHUT_DOWN:
 		msg_read_shut_down(r, &m->shut_down);
 		break;
+	case MSG_SET_SERVICES:
+		msg_read_set_services(r, &m->set_services);
+		break;
 	case MSG_CREATE_CONTAINER:
 		msg_read_create_container(r, &m->create_container);
 		break;
@@ -915,6 +1163,9 @@ bool msg_read(struct reader *r, uint16_t number, union msg_any *m)
 		break;
 	case MSG_FORGET_PROCESS:
 		msg_read_forget_process(r, &m->forget_process);
+		break;
+	case MSG_START_ARCHIVE:
+		msg_read_start_archive(r, &m->start_archive);
 		break;
 	case MSG_INPUT:
 		msg_read_input(r, &m->input);
@@ -945,6 +1196,12 @@ bool msg_read(struct reader *r, uint16_t number, union msg_any *m)
 		break;
 	case MSG_TIMELINE:
 		msg_read_timeline(r, &m->timeline);
+		break;
+	case MSG_GET_PROCESSES:
+		msg_read_get_processes(r, &m->get_processes);
+		break;
+	case MSG_PROCESSES:
+		msg_read_processes(r, &m->processes);
 		break;
 	default:
 		return false;
@@ -985,6 +1242,9 @@ void msg_write(struct writer *w, uint16_t number, const union msg_any *m)
 	case MSG_SHUT_DOWN:
 		msg_write_shut_down(w, &m->shut_down);
 		break;
+	case MSG_SET_SERVICES:
+		msg_write_set_services(w, &m->set_services);
+		break;
 	case MSG_CREATE_CONTAINER:
 		msg_write_create_container(w, &m->create_container);
 		break;
@@ -1008,6 +1268,9 @@ void msg_write(struct writer *w, uint16_t number, const union msg_any *m)
 		break;
 	case MSG_FORGET_PROCESS:
 		msg_write_forget_process(w, &m->forget_process);
+		break;
+	case MSG_START_ARCHIVE:
+		msg_write_start_archive(w, &m->start_archive);
 		break;
 	case MSG_INPUT:
 		msg_write_input(w, &m->input);
@@ -1039,6 +1302,12 @@ void msg_write(struct writer *w, uint16_t number, const union msg_any *m)
 	case MSG_TIMELINE:
 		msg_write_timeline(w, &m->timeline);
 		break;
+	case MSG_GET_PROCESSES:
+		msg_write_get_processes(w, &m->get_processes);
+		break;
+	case MSG_PROCESSES:
+		msg_write_processes(w, &m->processes);
+		break;
 	default:
 		w->ok = false;
 	}
@@ -1067,6 +1336,8 @@ const char *msg_name(uint16_t number)
 		return "ConfigureNic";
 	case MSG_SHUT_DOWN:
 		return "ShutDown";
+	case MSG_SET_SERVICES:
+		return "SetServices";
 	case MSG_CREATE_CONTAINER:
 		return "CreateContainer";
 	case MSG_REMOVE_CONTAINER:
@@ -1083,6 +1354,8 @@ const char *msg_name(uint16_t number)
 		return "Exited";
 	case MSG_FORGET_PROCESS:
 		return "ForgetProcess";
+	case MSG_START_ARCHIVE:
+		return "StartArchive";
 	case MSG_INPUT:
 		return "Input";
 	case MSG_INPUT_END:
@@ -1103,6 +1376,10 @@ const char *msg_name(uint16_t number)
 		return "GetTimeline";
 	case MSG_TIMELINE:
 		return "Timeline";
+	case MSG_GET_PROCESSES:
+		return "GetProcesses";
+	case MSG_PROCESSES:
+		return "Processes";
 	default:
 		return "unknown";
 	}

@@ -7,7 +7,8 @@
 #define STREAM_CHUNK 32768u
 #define STREAM_BUFFER 262144u
 #define NO_SLOT 255u
-#define PROTOCOL_HASH UINT64_C(0x1ca64721debe9ed3)
+#define SHARE_SLOT 254u
+#define PROTOCOL_HASH UINT64_C(0x5c7246862d302bc6)
 /* An arena of this size holds whatever a frame can point to. */
 #define ARENA_SIZE (8u * FRAME_SIZE)
 
@@ -28,6 +29,7 @@ enum msg_number {
 	MSG_TEAR_DOWN_POD = 11,
 	MSG_CONFIGURE_NIC = 12,
 	MSG_SHUT_DOWN = 13,
+	MSG_SET_SERVICES = 14,
 	MSG_CREATE_CONTAINER = 20,
 	MSG_REMOVE_CONTAINER = 21,
 	MSG_START_PROCESS = 30,
@@ -36,6 +38,7 @@ enum msg_number {
 	MSG_RESIZE_TERMINAL = 33,
 	MSG_EXITED = 34,
 	MSG_FORGET_PROCESS = 35,
+	MSG_START_ARCHIVE = 36,
 	MSG_INPUT = 40,
 	MSG_INPUT_END = 41,
 	MSG_INPUT_WINDOW = 42,
@@ -46,6 +49,8 @@ enum msg_number {
 	MSG_STATISTICS = 51,
 	MSG_GET_TIMELINE = 52,
 	MSG_TIMELINE = 53,
+	MSG_GET_PROCESSES = 54,
+	MSG_PROCESSES = 55,
 };
 
 /* A process that hyperd has not told hyperstart to forget. */
@@ -65,26 +70,44 @@ struct msg_setting {
 	char *value;
 };
 
+/* A virtual address inside the pod, whose connections go to its backends in turn. */
+struct msg_service {
+	char *address;
+	uint16_t port;
+	char *protocol; /* "tcp", "udp" */
+};
+
+/* Where a service leads. */
+struct msg_backend {
+	uint16_t service; /* index into the services of the message */
+	char *address;
+	uint16_t port;
+};
+
 /* A disk by its slot, or with NO_SLOT a directory of the guest itself. */
 struct msg_source {
 	uint8_t slot;
 	char *path; /* below the disk's root, or absolute with NO_SLOT */
 };
 
-/* A mount into a container: bind of `source` when fstype is "bind"; else a new file system. */
+/*
+ * A mount into a container: bind of `source` when fstype is "bind"; else a new file system.
+ *
+ * "nfs4" is mounted in the pod's network, with `source.path` SERVER:/PATH.
+ */
 struct msg_mount {
 	struct msg_source source;
 	char *target; /* absolute, resolved inside the container's root */
-	char *fstype; /* "bind", "tmpfs", ... */
+	char *fstype; /* "bind", "tmpfs", "nfs4" */
 	char *options; /* as in mount(8): "ro,nosuid,size=64m" */
+	bool populate; /* a source directory that is not there yet begins with what the root has at ``target`` */
 };
 
 /* A file that is laid over a container's root: /etc/hosts and the like. */
 struct msg_file {
 	char *path;
 	uint32_t mode;
-	uint32_t uid;
-	uint32_t gid;
+	char *owner; /* "user[:group]" as in StartProcess; empty: root */
 	struct bytes data;
 };
 
@@ -98,13 +121,57 @@ struct msg_resource_limit {
 struct msg_container_statistics {
 	char *container;
 	uint64_t memory_bytes;
+	uint64_t memory_limit_bytes; /* 0: the machine's */
 	uint64_t cpu_ns;
+	uint64_t cpu_user_ns;
+	uint64_t cpu_system_ns;
 	uint32_t pids;
+	uint64_t read_bytes; /* from and to block devices */
+	uint64_t written_bytes;
+	uint32_t out_of_memory_kills;
+};
+
+/* A slot's block device since boot, and the file system on it when it is mounted (else zeros). */
+struct msg_disk_statistics {
+	uint8_t slot;
+	uint64_t reads;
+	uint64_t read_bytes;
+	uint64_t writes;
+	uint64_t written_bytes;
+	uint64_t capacity_bytes;
+	uint64_t used_bytes;
+	uint64_t files; /* inodes in use */
+};
+
+/* A network interface of the pod, since it came up. */
+struct msg_nic_statistics {
+	char *name;
+	uint64_t received_bytes;
+	uint64_t received_packets;
+	uint64_t received_errors;
+	uint64_t received_dropped;
+	uint64_t sent_bytes;
+	uint64_t sent_packets;
+	uint64_t sent_errors;
+	uint64_t sent_dropped;
 };
 
 struct msg_mark {
 	char *name;
 	uint64_t at_ns; /* CLOCK_BOOTTIME */
+};
+
+struct msg_process_entry {
+	char *container;
+	uint32_t pid; /* in the pod's PID namespace */
+	uint32_t parent;
+	uint32_t user;
+	char *state; /* a letter, as ps(1) has it */
+	char *terminal; /* "pts/0", or empty */
+	uint64_t cpu_ns;
+	uint64_t started_ns; /* CLOCK_BOOTTIME */
+	uint64_t memory_bytes; /* resident */
+	char *command; /* the arguments, blanks between */
 };
 
 /* hyperd opens a connection.  Reply: Welcome. */
@@ -157,6 +224,8 @@ struct msg_set_up_pod {
 	uint32_t sysctls_count;
 	struct msg_setting *sysctls;
 	uint64_t shm_bytes;
+	char *share_type; /* "hostfs", "9p", "bind"; empty: the machine has no share */
+	char *share_options; /* data of mount(2); for "bind" the path */
 };
 
 /* Kill every process of the pod, unmount its disks, and be as after boot.  Reply: Done. */
@@ -178,6 +247,14 @@ struct msg_configure_nic {
 /* Kill, unmount, sync, answer Done, power off. */
 struct msg_shut_down {
 	uint8_t nothing; /* C has no empty struct */
+};
+
+/* The services that the pod has from now on, in place of those before.  Reply: Done. */
+struct msg_set_services {
+	uint32_t services_count;
+	struct msg_service *services;
+	uint32_t backends_count;
+	struct msg_backend *backends;
 };
 
 /* Mount a root: the image below, the writable directory above.  Starts nothing.  Reply: Done. */
@@ -221,6 +298,7 @@ struct msg_start_process {
 	uint32_t limits_count;
 	struct msg_resource_limit *limits;
 	bool privileged; /* every capability; else Docker's default set */
+	bool in_machine; /* in the machine's own namespaces, with the root of ``container`` */
 };
 
 /* The process runs. */
@@ -254,6 +332,21 @@ struct msg_exited {
 /* hyperd has recorded the end of the process.  Reply: Done, also when it is not known. */
 struct msg_forget_process {
 	uint32_t process;
+};
+
+/*
+ * Start a process of hyperstart's own that reads or writes a tar stream.  Reply: Started.
+ *
+ * Its streams and end are as any process's: what went wrong stands on stderr, and the status is 1.
+ * Paths are resolved inside the container's root, where nothing need be running.
+ */
+struct msg_start_archive {
+	uint32_t process; /* as in StartProcess */
+	char *container;
+	char *path; /* to pack: a file or directory; to unpack: a directory that is there */
+	bool unpack; /* the tar comes on stdin; else it goes to stdout */
+	bool follow; /* to pack: what a symbolic link at ``path`` leads to */
+	bool keep_owners; /* to unpack: owners as the tar says, by name first; else the user of ``path`` */
 };
 
 /* Bytes for stdin; within the window that InputWindow granted. */
@@ -321,6 +414,12 @@ struct msg_statistics {
 	uint64_t memory_used_bytes; /* total less free less caches that can be dropped: what free(1) calls used */
 	uint32_t containers_count;
 	struct msg_container_statistics *containers;
+	uint32_t cpus;
+	uint64_t cpu_ns; /* of all CPUs, not idle */
+	uint32_t disks_count;
+	struct msg_disk_statistics *disks;
+	uint32_t nics_count;
+	struct msg_nic_statistics *nics;
 };
 
 /* Reply: Timeline. */
@@ -332,6 +431,17 @@ struct msg_get_timeline {
 struct msg_timeline {
 	uint32_t marks_count;
 	struct msg_mark *marks;
+};
+
+/* The processes of a container, or of the whole pod when it is empty.  Reply: Processes. */
+struct msg_get_processes {
+	char *container;
+};
+
+/* At most the first 1,000. */
+struct msg_processes {
+	uint32_t processes_count;
+	struct msg_process_entry *processes;
 };
 
 /* Any message; what it points to is in the frame and in the reader's arena. */
@@ -346,6 +456,7 @@ union msg_any {
 	struct msg_tear_down_pod tear_down_pod;
 	struct msg_configure_nic configure_nic;
 	struct msg_shut_down shut_down;
+	struct msg_set_services set_services;
 	struct msg_create_container create_container;
 	struct msg_remove_container remove_container;
 	struct msg_start_process start_process;
@@ -354,6 +465,7 @@ union msg_any {
 	struct msg_resize_terminal resize_terminal;
 	struct msg_exited exited;
 	struct msg_forget_process forget_process;
+	struct msg_start_archive start_archive;
 	struct msg_input input;
 	struct msg_input_end input_end;
 	struct msg_input_window input_window;
@@ -364,6 +476,8 @@ union msg_any {
 	struct msg_statistics statistics;
 	struct msg_get_timeline get_timeline;
 	struct msg_timeline timeline;
+	struct msg_get_processes get_processes;
+	struct msg_processes processes;
 };
 
 /* False for a number that there is not, a short or long body, or a bad field. */
@@ -382,6 +496,7 @@ size_t msg_frame_set_up_pod(void *buffer, size_t size, uint32_t request_id, cons
 size_t msg_frame_tear_down_pod(void *buffer, size_t size, uint32_t request_id, const struct msg_tear_down_pod *m);
 size_t msg_frame_configure_nic(void *buffer, size_t size, uint32_t request_id, const struct msg_configure_nic *m);
 size_t msg_frame_shut_down(void *buffer, size_t size, uint32_t request_id, const struct msg_shut_down *m);
+size_t msg_frame_set_services(void *buffer, size_t size, uint32_t request_id, const struct msg_set_services *m);
 size_t msg_frame_create_container(void *buffer, size_t size, uint32_t request_id, const struct msg_create_container *m);
 size_t msg_frame_remove_container(void *buffer, size_t size, uint32_t request_id, const struct msg_remove_container *m);
 size_t msg_frame_start_process(void *buffer, size_t size, uint32_t request_id, const struct msg_start_process *m);
@@ -390,6 +505,7 @@ size_t msg_frame_signal_process(void *buffer, size_t size, uint32_t request_id, 
 size_t msg_frame_resize_terminal(void *buffer, size_t size, uint32_t request_id, const struct msg_resize_terminal *m);
 size_t msg_frame_exited(void *buffer, size_t size, uint32_t request_id, const struct msg_exited *m);
 size_t msg_frame_forget_process(void *buffer, size_t size, uint32_t request_id, const struct msg_forget_process *m);
+size_t msg_frame_start_archive(void *buffer, size_t size, uint32_t request_id, const struct msg_start_archive *m);
 size_t msg_frame_input(void *buffer, size_t size, uint32_t request_id, const struct msg_input *m);
 size_t msg_frame_input_end(void *buffer, size_t size, uint32_t request_id, const struct msg_input_end *m);
 size_t msg_frame_input_window(void *buffer, size_t size, uint32_t request_id, const struct msg_input_window *m);
@@ -400,11 +516,17 @@ size_t msg_frame_get_statistics(void *buffer, size_t size, uint32_t request_id, 
 size_t msg_frame_statistics(void *buffer, size_t size, uint32_t request_id, const struct msg_statistics *m);
 size_t msg_frame_get_timeline(void *buffer, size_t size, uint32_t request_id, const struct msg_get_timeline *m);
 size_t msg_frame_timeline(void *buffer, size_t size, uint32_t request_id, const struct msg_timeline *m);
+size_t msg_frame_get_processes(void *buffer, size_t size, uint32_t request_id, const struct msg_get_processes *m);
+size_t msg_frame_processes(void *buffer, size_t size, uint32_t request_id, const struct msg_processes *m);
 
 void msg_read_process_state(struct reader *r, struct msg_process_state *m);
 void msg_write_process_state(struct writer *w, const struct msg_process_state *m);
 void msg_read_setting(struct reader *r, struct msg_setting *m);
 void msg_write_setting(struct writer *w, const struct msg_setting *m);
+void msg_read_service(struct reader *r, struct msg_service *m);
+void msg_write_service(struct writer *w, const struct msg_service *m);
+void msg_read_backend(struct reader *r, struct msg_backend *m);
+void msg_write_backend(struct writer *w, const struct msg_backend *m);
 void msg_read_source(struct reader *r, struct msg_source *m);
 void msg_write_source(struct writer *w, const struct msg_source *m);
 void msg_read_mount(struct reader *r, struct msg_mount *m);
@@ -415,8 +537,14 @@ void msg_read_resource_limit(struct reader *r, struct msg_resource_limit *m);
 void msg_write_resource_limit(struct writer *w, const struct msg_resource_limit *m);
 void msg_read_container_statistics(struct reader *r, struct msg_container_statistics *m);
 void msg_write_container_statistics(struct writer *w, const struct msg_container_statistics *m);
+void msg_read_disk_statistics(struct reader *r, struct msg_disk_statistics *m);
+void msg_write_disk_statistics(struct writer *w, const struct msg_disk_statistics *m);
+void msg_read_nic_statistics(struct reader *r, struct msg_nic_statistics *m);
+void msg_write_nic_statistics(struct writer *w, const struct msg_nic_statistics *m);
 void msg_read_mark(struct reader *r, struct msg_mark *m);
 void msg_write_mark(struct writer *w, const struct msg_mark *m);
+void msg_read_process_entry(struct reader *r, struct msg_process_entry *m);
+void msg_write_process_entry(struct writer *w, const struct msg_process_entry *m);
 void msg_read_hello(struct reader *r, struct msg_hello *m);
 void msg_write_hello(struct writer *w, const struct msg_hello *m);
 void msg_read_welcome(struct reader *r, struct msg_welcome *m);
@@ -437,6 +565,8 @@ void msg_read_configure_nic(struct reader *r, struct msg_configure_nic *m);
 void msg_write_configure_nic(struct writer *w, const struct msg_configure_nic *m);
 void msg_read_shut_down(struct reader *r, struct msg_shut_down *m);
 void msg_write_shut_down(struct writer *w, const struct msg_shut_down *m);
+void msg_read_set_services(struct reader *r, struct msg_set_services *m);
+void msg_write_set_services(struct writer *w, const struct msg_set_services *m);
 void msg_read_create_container(struct reader *r, struct msg_create_container *m);
 void msg_write_create_container(struct writer *w, const struct msg_create_container *m);
 void msg_read_remove_container(struct reader *r, struct msg_remove_container *m);
@@ -453,6 +583,8 @@ void msg_read_exited(struct reader *r, struct msg_exited *m);
 void msg_write_exited(struct writer *w, const struct msg_exited *m);
 void msg_read_forget_process(struct reader *r, struct msg_forget_process *m);
 void msg_write_forget_process(struct writer *w, const struct msg_forget_process *m);
+void msg_read_start_archive(struct reader *r, struct msg_start_archive *m);
+void msg_write_start_archive(struct writer *w, const struct msg_start_archive *m);
 void msg_read_input(struct reader *r, struct msg_input *m);
 void msg_write_input(struct writer *w, const struct msg_input *m);
 void msg_read_input_end(struct reader *r, struct msg_input_end *m);
@@ -473,3 +605,7 @@ void msg_read_get_timeline(struct reader *r, struct msg_get_timeline *m);
 void msg_write_get_timeline(struct writer *w, const struct msg_get_timeline *m);
 void msg_read_timeline(struct reader *r, struct msg_timeline *m);
 void msg_write_timeline(struct writer *w, const struct msg_timeline *m);
+void msg_read_get_processes(struct reader *r, struct msg_get_processes *m);
+void msg_write_get_processes(struct writer *w, const struct msg_get_processes *m);
+void msg_read_processes(struct reader *r, struct msg_processes *m);
+void msg_write_processes(struct writer *w, const struct msg_processes *m);

@@ -23,6 +23,7 @@
 #include "kernel.h"
 #include "mount.h"
 #include "path.h"
+#include "user.h"
 
 #define ROOT_DIRECTORY "/run/hyper/root"
 #define MEMORY_DIRECTORY "/run/hyper/memory"
@@ -289,12 +290,15 @@ static int build_mount(int root, const struct msg_mount *mount)
 	return fd < 0 ? fd : mount_at(fd, root, mount->target, is_directory);
 }
 
-static int write_file(int directory, const char *name, const struct msg_file *file)
+static int write_file(int root, int directory, const char *name, const struct msg_file *file)
 {
+	static struct user owner;
 	cleanup_fd int fd = openat(directory, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
 	int result = fd < 0 ? -errno : write_all(fd, file->data.data, file->data.size);
 
-	if (!result && (fchown(fd, file->uid, file->gid) || fchmod(fd, file->mode & 07777)))
+	if (!result && user_find(root, file->owner, NULL, 0, &owner))
+		return -guest.failure.error;
+	if (!result && (fchown(fd, owner.uid, owner.gid) || fchmod(fd, file->mode & 07777)))
 		result = -errno;
 	return result ? failed_with(-result, "write", file->path) : 0;
 }
@@ -309,7 +313,7 @@ static bool is_mount_target(const struct msg_create_container *message, const ch
 
 static int build_file(int root, int directory, const char *name, const struct msg_file *file)
 {
-	int result = write_file(directory, name, file);
+	int result = write_file(root, directory, name, file);
 	cleanup_fd int fd = result ? -1 : openat(directory, name, O_PATH | O_CLOEXEC);
 	cleanup_fd int copy = fd < 0 ? result : mount_copy(fd, file->path, false, 0);
 

@@ -144,6 +144,8 @@ class Pod:
                 entropy=os.urandom(32),
                 sysctls=tuple(sysctls),
                 shm_bytes=1 << 20,
+                share_type="",
+                share_options="",
             )
         )
 
@@ -229,6 +231,7 @@ def a_process(*argv: str, container: str = "c1", **options: Any) -> StartProcess
         "stdin": False,
         "limits": (),
         "privileged": False,
+        "in_machine": False,
     }
     return StartProcess(**(fields | options))
 
@@ -237,16 +240,16 @@ def a_limit(name: str, soft: int, hard: int) -> ResourceLimit:
     return ResourceLimit(name=name, soft=soft, hard=hard)
 
 
-def a_file(path: str, data: bytes, *, mode: int = 0o644, uid: int = 0, gid: int = 0) -> File:
-    return File(path=path, mode=mode, uid=uid, gid=gid, data=data)
+def a_file(path: str, data: bytes, *, mode: int = 0o644, owner: str = "") -> File:
+    return File(path=path, mode=mode, owner=owner, data=data)
 
 
 def a_tmpfs(target: str, options: str = "") -> Mount:
-    return Mount(source=Source(NO_SLOT, ""), target=target, fstype="tmpfs", options=options)
+    return Mount(source=Source(NO_SLOT, ""), target=target, fstype="tmpfs", options=options, populate=False)
 
 
 def a_bind(source: Source, target: str, options: str = "") -> Mount:
-    return Mount(source=source, target=target, fstype="bind", options=options)
+    return Mount(source=source, target=target, fstype="bind", options=options, populate=False)
 
 
 async def feed(process: Process, data: bytes) -> None:

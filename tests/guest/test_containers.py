@@ -57,7 +57,7 @@ async def test_a_read_only_root_is_read_only_and_its_mounts_are_not(bare: Pod) -
 async def test_files_are_laid_over_the_root(bare: Pod) -> None:
     files = (
         a_file("/etc/hosts", b"127.0.0.1 localhost\n"),
-        a_file("/etc/passwd", b"over\n", mode=0o600, uid=1000, gid=10),
+        a_file("/etc/passwd", b"over\n", mode=0o600, owner="1000:10"),
         a_file("/new/deep/file", b"made\n", mode=0o755),
         a_file("/empty", b""),
     )

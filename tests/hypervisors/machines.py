@@ -161,6 +161,7 @@ def a_shell(script: str, *, stdin: bool = False) -> StartProcess:
         stdin=stdin,
         limits=(),
         privileged=True,
+        in_machine=False,
     )
 
 

@@ -156,7 +156,7 @@ class FakeGuest:
             case Ping():
                 self._send(Done(), request_id)
             case GetStatistics():
-                self._send(Statistics(1, 2, 3, 4, ()), request_id)
+                self._send(Statistics(1, 2, 3, 4, (), 1, 5, (), ()), request_id)
             case Input() | InputEnd() | OutputWindow():
                 if message.process in self.processes:
                     self._stream(self.processes[message.process], message)
@@ -239,7 +239,7 @@ def _state(number: int, process: FakeProcess) -> ProcessState:
 
 def start(number: int, *argv: str, stdin: bool = True) -> StartProcess:
     """A StartProcess with good defaults."""
-    return StartProcess(number, "c", True, argv, (), "/", "", (), False, 0, 0, stdin, (), False)
+    return StartProcess(number, "c", True, argv, (), "/", "", (), False, 0, 0, stdin, (), False, False)
 
 
 @contextlib.asynccontextmanager

@@ -43,7 +43,7 @@ async def test_requests_are_answered_by_done_or_their_reply() -> None:
     async with an_agent(FakeGuest()) as agent:
         assert agent.welcome.kernel_release == "6.12.0"
         assert await agent.request(Ping()) == Done()
-        assert await agent.request(GetStatistics()) == Statistics(1, 2, 3, 4, ())
+        assert await agent.request(GetStatistics()) == Statistics(1, 2, 3, 4, (), 1, 5, (), ())
 
 
 async def test_many_requests_at_once_get_each_its_own_answer() -> None:
@@ -108,7 +108,7 @@ async def test_a_cancelled_request_leaves_the_agent_usable() -> None:
     async with an_agent(guest) as agent:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(agent.request(Ping()), 0.01)
-        assert await agent.request(GetStatistics()) == Statistics(1, 2, 3, 4, ())
+        assert await agent.request(GetStatistics()) == Statistics(1, 2, 3, 4, (), 1, 5, (), ())
         assert not agent._replies
 
 

@@ -128,7 +128,7 @@ def test_the_fullest_lists_fit_the_arena(mirror: Mirror) -> None:
     room = FRAME_SIZE - 200
     for message in (
         start(1, *[""] * (room // 4)),
-        protocol.SetUpPod("", 0, b"", (protocol.Setting("", ""),) * (room // 8), 0),
+        protocol.SetUpPod("", 0, b"", (protocol.Setting("", ""),) * (room // 8), 0, "", ""),
         protocol.Timeline((protocol.Mark("", 0),) * (room // 12)),
     ):
         assert mirror.exchange(encode(message, 5)) == [(message, 5)]

@@ -200,6 +200,8 @@ def set_up_pod(pod: PodRecord, *, clock_ns: int, entropy: bytes) -> SetUpPod:
         entropy=entropy,
         sysctls=(),
         shm_bytes=min(64 << 20, pod.spec.memory_mib << 19),
+        share_type="",
+        share_options="",
     )
 
 
@@ -240,7 +242,7 @@ def _files(pod: PodRecord) -> tuple[File, ...]:
         hosts += f"{address}\t{name}\n"
     resolver = _resolver(pod)
     contents = {"/etc/hostname": f"{name}\n", "/etc/hosts": hosts, "/etc/resolv.conf": resolver}
-    return tuple(File(path, 0o644, 0, 0, text.encode()) for path, text in contents.items())
+    return tuple(File(path, 0o644, "", text.encode()) for path, text in contents.items())
 
 
 def _resolver(pod: PodRecord) -> str:
@@ -268,6 +270,7 @@ def start_container(container: ContainerRecord, pod: PodRecord, *, process: int)
         stdin=container.spec.stdin or container.spec.terminal,
         limits=(),
         privileged=False,
+        in_machine=False,
     )
 
 
@@ -292,4 +295,5 @@ def start_exec(spec: ExecSpec, container: ContainerRecord, pod: PodRecord, *, pr
         stdin=spec.stdin,
         limits=(),
         privileged=spec.privileged,
+        in_machine=False,
     )

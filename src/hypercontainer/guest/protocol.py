@@ -55,6 +55,7 @@ FRAME_SIZE = 1 << 18  # bytes, unstuffed; what each side must be able to hold
 STREAM_CHUNK = 1 << 15  # bytes of data in one Input or Output, at most
 STREAM_BUFFER = 1 << 18  # bytes kept unacknowledged for each stream
 NO_SLOT = 255  # a Source that is a path and no disk
+SHARE_SLOT = 254  # a Source that is a path below the machine's share, which must exist
 
 
 class Stream(IntEnum):
@@ -155,8 +156,7 @@ class File(Part):
 
     path: str
     mode: U32
-    uid: U32
-    gid: U32
+    owner: str  # "user[:group]" as in StartProcess; empty: root
     data: bytes
 
 
@@ -177,6 +177,8 @@ class SetUpPod(Message, number=10):
     entropy: bytes  # credited to the guest's pool
     sysctls: tuple[Setting, ...]
     shm_bytes: U64
+    share_type: str  # "hostfs", "9p", "bind"; empty: the machine has no share
+    share_options: str  # data of mount(2); for "bind" the path
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,32 @@ class ConfigureNic(Message, number=12):
     mtu: U32
     addresses: tuple[str, ...]  # CIDR, IPv4 or IPv6
     gateways: tuple[str, ...]  # default routes, at most one for each family
+
+
+@dataclass(frozen=True)
+class Service(Part):
+    """A virtual address inside the pod, whose connections go to its backends in turn."""
+
+    address: str
+    port: U16
+    protocol: str  # "tcp", "udp"
+
+
+@dataclass(frozen=True)
+class Backend(Part):
+    """Where a service leads."""
+
+    service: U16  # index into the services of the message
+    address: str
+    port: U16
+
+
+@dataclass(frozen=True)
+class SetServices(Message, number=14):
+    """The services that the pod has from now on, in place of those before.  Reply: Done."""
+
+    services: tuple[Service, ...]
+    backends: tuple[Backend, ...]
 
 
 @dataclass(frozen=True)
@@ -213,12 +241,16 @@ class Source(Part):
 
 @dataclass(frozen=True)
 class Mount(Part):
-    """A mount into a container: bind of ``source`` when fstype is "bind"; else a new file system."""
+    """A mount into a container: bind of ``source`` when fstype is "bind"; else a new file system.
+
+    "nfs4" is mounted in the pod's network, with ``source.path`` SERVER:/PATH.
+    """
 
     source: Source
     target: str  # absolute, resolved inside the container's root
-    fstype: str  # "bind", "tmpfs", ...
+    fstype: str  # "bind", "tmpfs", "nfs4"
     options: str  # as in mount(8): "ro,nosuid,size=64m"
+    populate: bool  # a source directory that is not there yet begins with what the root has at ``target``
 
 
 @dataclass(frozen=True)
@@ -274,6 +306,23 @@ class StartProcess(Message, number=30):
     stdin: bool  # false: /dev/null
     limits: tuple[ResourceLimit, ...]
     privileged: bool  # every capability; else Docker's default set
+    in_machine: bool  # in the machine's own namespaces, with the root of ``container``
+
+
+@dataclass(frozen=True)
+class StartArchive(Message, number=36):
+    """Start a process of hyperstart's own that reads or writes a tar stream.  Reply: Started.
+
+    Its streams and end are as any process's: what went wrong stands on stderr, and the status is 1.
+    Paths are resolved inside the container's root, where nothing need be running.
+    """
+
+    process: U32  # as in StartProcess
+    container: str
+    path: str  # to pack: a file or directory; to unpack: a directory that is there
+    unpack: bool  # the tar comes on stdin; else it goes to stdout
+    follow: bool  # to pack: what a symbolic link at ``path`` leads to
+    keep_owners: bool  # to unpack: owners as the tar says, by name first; else the user of ``path``
 
 
 @dataclass(frozen=True)
@@ -396,8 +445,43 @@ class GetStatistics(Message, number=50):
 class ContainerStatistics(Part):
     container: str
     memory_bytes: U64
+    memory_limit_bytes: U64  # 0: the machine's
     cpu_ns: U64
+    cpu_user_ns: U64
+    cpu_system_ns: U64
     pids: U32
+    read_bytes: U64  # from and to block devices
+    written_bytes: U64
+    out_of_memory_kills: U32
+
+
+@dataclass(frozen=True)
+class DiskStatistics(Part):
+    """A slot's block device since boot, and the file system on it when it is mounted (else zeros)."""
+
+    slot: U8
+    reads: U64
+    read_bytes: U64
+    writes: U64
+    written_bytes: U64
+    capacity_bytes: U64
+    used_bytes: U64
+    files: U64  # inodes in use
+
+
+@dataclass(frozen=True)
+class NicStatistics(Part):
+    """A network interface of the pod, since it came up."""
+
+    name: str
+    received_bytes: U64
+    received_packets: U64
+    received_errors: U64
+    received_dropped: U64
+    sent_bytes: U64
+    sent_packets: U64
+    sent_errors: U64
+    sent_dropped: U64
 
 
 @dataclass(frozen=True)
@@ -409,6 +493,10 @@ class Statistics(Message, number=51):
     memory_available_bytes: U64
     memory_used_bytes: U64  # total less free less caches that can be dropped: what free(1) calls used
     containers: tuple[ContainerStatistics, ...]
+    cpus: U32
+    cpu_ns: U64  # of all CPUs, not idle
+    disks: tuple[DiskStatistics, ...]
+    nics: tuple[NicStatistics, ...]
 
 
 @dataclass(frozen=True)
@@ -427,3 +515,31 @@ class Timeline(Message, number=53):
     """When hyperstart reached each step of its start, of the pod's and of each container's; the newest 64."""
 
     marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True)
+class GetProcesses(Message, number=54):
+    """The processes of a container, or of the whole pod when it is empty.  Reply: Processes."""
+
+    container: str
+
+
+@dataclass(frozen=True)
+class ProcessEntry(Part):
+    container: str
+    pid: U32  # in the pod's PID namespace
+    parent: U32
+    user: U32
+    state: str  # a letter, as ps(1) has it
+    terminal: str  # "pts/0", or empty
+    cpu_ns: U64
+    started_ns: U64  # CLOCK_BOOTTIME
+    memory_bytes: U64  # resident
+    command: str  # the arguments, blanks between
+
+
+@dataclass(frozen=True)
+class Processes(Message, number=55):
+    """At most the first 1,000."""
+
+    processes: tuple[ProcessEntry, ...]

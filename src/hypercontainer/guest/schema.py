@@ -17,7 +17,7 @@ from hypercontainer.guest import protocol
 from hypercontainer.guest.protocol import Message, Part
 
 INTEGER_SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "i32": 4}
-CONSTANTS = ("FRAME_SIZE", "STREAM_CHUNK", "STREAM_BUFFER", "NO_SLOT")
+CONSTANTS = ("FRAME_SIZE", "STREAM_CHUNK", "STREAM_BUFFER", "NO_SLOT", "SHARE_SLOT")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,37 @@ class NicKind(StrEnum):
     PACKET = "packet"  # path of a unix seqpacket socket; each packet is one frame
 
 
+class ShareKind(StrEnum):
+    """How a guest mounts the machine's share, the one directory of the host that it is shown."""
+
+    HOSTFS = "hostfs"  # UML's own
+    NINEP = "9p"  # virtio-9p, 9P2000.L
+    BIND = "bind"  # namespaces only: tests of hyperstart
+
+
+class DiskFormat(StrEnum):
+    RAW = "raw"
+    QCOW2 = "qcow2"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
-    """A slot's backing: a raw image."""
+    """A slot's backing."""
 
+    path: Path
+    read_only: bool
+    format: DiskFormat = DiskFormat.RAW
+    cache: str = ""  # QEMU's word: "none", "writethrough", ...; empty: writeback
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A file or directory of the host, seen by the guest as ``name`` in the machine's share.
+
+    ``read_only`` is enforced on the host's side: a hostile guest kernel cannot write either.
+    """
+
+    name: str
     path: Path
     read_only: bool
 
@@ -54,6 +81,7 @@ class MachineConfig:
     initramfs: Path
     disks: tuple[Disk, ...] = ()
     nics: tuple[Nic, ...] = ()
+    shares: tuple[Share, ...] = ()
     kernel_arguments: tuple[str, ...] = ()
 
 
@@ -65,7 +93,9 @@ class Capabilities:
     kernel: str  # the hyperkernel target: "um", "x86_64"; empty: it boots none
     max_vcpus: int
     min_memory_mib: int
-    disk_slots: int
+    disk_slots: int  # one that has no disk at launch can be given one by ``Machine.swap_disk``
     nics: frozenset[NicKind]
     pause: bool
     swap_disks: bool
+    share: ShareKind | None = None  # None: the driver cannot show the guest anything of the host's files
+    disk_formats: frozenset[DiskFormat] = frozenset({DiskFormat.RAW})
