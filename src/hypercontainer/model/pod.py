@@ -10,6 +10,7 @@ from hypercontainer.model.network import PortMapping, Protocol
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^([a-zA-Z0-9][a-zA-Z0-9_.-]*)?$", max_length=128)]
 AbsolutePath = Annotated[str, msgspec.Meta(pattern=r"^/[^\x00]*$", max_length=4096)]
+PathOrEmpty = Annotated[str, msgspec.Meta(pattern=r"^(/[^\x00]*)?$", max_length=4096)]
 Environment = Annotated[str, msgspec.Meta(pattern=r"^[^=\x00]+=[^\x00]*$")]
 
 
@@ -30,7 +31,7 @@ class LogSpec(Spec, frozen=True, kw_only=True):
     driver: Literal["json-file", "none"] = "json-file"
     max_size: Annotated[int, msgspec.Meta(ge=0)] = 0  # bytes of one file; 0: no rotation
     max_files: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
-    path: AbsolutePath | Literal[""] = ""  # of the log file on the host; empty: below the pod's directory
+    path: PathOrEmpty = ""  # of the log file on the host; empty: below the pod's directory
 
 
 class ResourceLimit(Spec, frozen=True, kw_only=True):
