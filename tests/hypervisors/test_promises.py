@@ -35,6 +35,15 @@ def needs(condition: object, what: str) -> None:
         pytest.skip(f"this driver has no {what}")
 
 
+def has_disks(place: Place) -> bool:
+    """Without a kernel there are no block devices: slots are mounted directories and images."""
+    return bool(place.hypervisor.capabilities.kernel and place.hypervisor.capabilities.disk_slots)
+
+
+def needs_disks(place: Place) -> None:
+    needs(has_disks(place), "disk")
+
+
 # --- Life ---
 
 
@@ -178,7 +187,7 @@ async def test_nobody_else_may_connect(place: Place) -> None:
 
 
 async def test_each_disk_is_at_its_slot(place: Place, tmp_path: Path) -> None:
-    needs(place.hypervisor.capabilities.disk_slots, "disk")
+    needs_disks(place)
     count = min(place.hypervisor.capabilities.disk_slots, 12)
     disks = tuple(a_disk(tmp_path / f"d{n}", b"disk %02d\n" % n) for n in range(count))
     async with place.booted(place.config(disks=disks)) as booted:
@@ -189,7 +198,7 @@ async def test_each_disk_is_at_its_slot(place: Place, tmp_path: Path) -> None:
 
 
 async def test_what_the_guest_writes_survives_it(place: Place, tmp_path: Path) -> None:
-    needs(place.hypervisor.capabilities.disk_slots, "disk")
+    needs_disks(place)
     disk = a_disk(tmp_path / "disk", b"", size=4 * MIB)
     data = secrets.token_bytes(2 * MIB)
     async with place.booted(place.config(disks=(disk,))) as booted:
@@ -199,7 +208,7 @@ async def test_what_the_guest_writes_survives_it(place: Place, tmp_path: Path) -
 
 
 async def test_a_read_only_disk_refuses_writes(place: Place, tmp_path: Path) -> None:
-    needs(place.hypervisor.capabilities.disk_slots, "disk")
+    needs_disks(place)
     writable = a_disk(tmp_path / "writable", b"")
     image = a_disk(tmp_path / "image", b"image", read_only=True)
     async with place.booted(place.config(disks=(writable, image))) as booted:
@@ -212,7 +221,7 @@ async def test_a_read_only_disk_refuses_writes(place: Place, tmp_path: Path) -> 
 async def test_two_machines_share_a_read_only_disk_and_refuse_a_writable_one(
     place: Place, tmp_path: Path
 ) -> None:
-    needs(place.hypervisor.capabilities.disk_slots, "disk")
+    needs_disks(place)
     image = a_disk(tmp_path / "image", b"image", read_only=True)
     async with (
         place.booted(place.config(disks=(image,))) as one,
@@ -222,7 +231,7 @@ async def test_two_machines_share_a_read_only_disk_and_refuse_a_writable_one(
 
 
 async def test_odd_paths_of_files_are_taken_as_they_are(place: Place, tmp_path: Path) -> None:
-    needs(place.hypervisor.capabilities.disk_slots, "disk")
+    needs_disks(place)
     odd = tmp_path / "a,b:c d=e%s\\f\"g'h"
     odd.mkdir()
     disk = a_disk(odd / "disk,read-only=on", b"odd")
@@ -478,7 +487,7 @@ async def test_a_wrong_kernel_is_an_error_with_the_reason_and_leaves_nothing(
 
 
 async def test_a_missing_disk_is_an_error_that_names_it(place: Place, tmp_path: Path) -> None:
-    needs(place.hypervisor.capabilities.disk_slots, "disk")
+    needs_disks(place)
     disk = a_disk(tmp_path / "gone", b"")
     disk.path.unlink()
     run_dir = place.run_dir()
@@ -532,7 +541,7 @@ async def test_the_console_says_why_a_guest_died(place: Place) -> None:
 
 
 async def test_a_healthy_boot_says_nothing_on_the_console(place: Place, tmp_path: Path) -> None:
-    disks = (a_disk(tmp_path / "disk", b""),) if place.hypervisor.capabilities.disk_slots else ()
+    disks = (a_disk(tmp_path / "disk", b""),) if has_disks(place) else ()
     async with place.booted(place.config(disks=disks)) as booted:
         assert booted.machine.console() == ""
 

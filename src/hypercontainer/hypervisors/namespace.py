@@ -1,13 +1,15 @@
-"""No VM at all: hyperstart as PID 1 of new namespaces, for the tests of hyperstart.
+"""No VM at all: hyperstart as PID 1 of new namespaces, for the tests of hyperstart and of hyperd.
 
 The initramfs is unpacked and becomes the root, and slots are directories, or images that are mounted
-by loop devices; the rest is as in a machine.  It isolates nothing and is never chosen by itself.
+by loop devices; the rest is as in a machine.  It isolates nothing and is never chosen by itself: a hyperd
+takes it only when its environment says ``HYPER_TEST_NAMESPACE=1``, and is asked for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -21,6 +23,8 @@ from hypercontainer.process import ProcessId, find_program
 
 ROOT = "root"
 READY = "ready"
+ALLOWED = "HYPER_TEST_NAMESPACE"
+_UNMOUNT_TIMEOUT_S = 5.0
 
 # $1: cgroup to be made and joined, or empty; $2: root; then slots up to "--", then hyperstart's command.
 _OUTSIDE = r"""
@@ -53,17 +57,26 @@ exec chroot . "$@"
 class NamespaceMachine(VmmMachine):
     """A PID namespace; its end is the end of all in it."""
 
-    def __init__(self, *, config_id: str, run_dir: Path, process: ProcessId) -> None:
-        super().__init__(config_id=config_id, run_dir=run_dir, process=process)
-        self._cgroup = _cgroup(config_id)
+    def __init__(self, *, config: MachineConfig, run_dir: Path, process: ProcessId) -> None:
+        super().__init__(config_id=config.id, run_dir=run_dir, process=process)
+        self._cgroup = _cgroup(run_dir)
+        self._written = {str(disk.path) for disk in config.disks if not disk.read_only}
 
     async def wait(self) -> None:
         await super().wait()
-        _remove_cgroup(self._cgroup)
+        await self._clear_away()
 
     async def kill(self) -> None:
         await super().kill()
+        await self._clear_away()
+
+    async def _clear_away(self) -> None:
+        """The kernel unmounts a namespace some time after its last process: a disk is in use until then."""
         _remove_cgroup(self._cgroup)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_UNMOUNT_TIMEOUT_S):
+                while self._written & _loop_files():  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
 
 
 class Namespace(VmmHypervisor, name="namespace", order=0):
@@ -75,13 +88,15 @@ class Namespace(VmmHypervisor, name="namespace", order=0):
         kernel="",
         max_vcpus=1,
         min_memory_mib=1,
-        disk_slots=0,
+        disk_slots=16,
         nics=frozenset(),
         pause=False,
         swap_disks=False,
     )
 
     async def missing(self, *, cache: Path) -> str | None:
+        if os.environ.get(ALLOWED) != "1":
+            return "it isolates nothing, and is there for tests"
         probe = ["unshare", *_namespaces(), "true"]
         child = await asyncio.create_subprocess_exec(
             *probe, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
@@ -94,7 +109,7 @@ class Namespace(VmmHypervisor, name="namespace", order=0):
         init = ["/init", "--channel-fd", str(CHANNEL_DESCRIPTOR)]
         slots = [str(disk.path) for disk in config.disks]
         inside = ["/bin/sh", "-c", _INSIDE, "sh", str(run_dir / ROOT), *slots, "--", *init]
-        cgroup = _cgroup(config.id)
+        cgroup = _cgroup(run_dir)
         return [
             *("/bin/sh", "-c", _OUTSIDE, "sh", str(cgroup or "")),
             *("unshare", *_namespaces(), *inside),
@@ -118,7 +133,7 @@ class Namespace(VmmHypervisor, name="namespace", order=0):
         }
 
     def _machine_of(self, config: MachineConfig, run_dir: Path, process: ProcessId) -> VmmMachine:
-        return NamespaceMachine(config_id=config.id, run_dir=run_dir, process=process)
+        return NamespaceMachine(config=config, run_dir=run_dir, process=process)
 
     async def _until_up(self, config: MachineConfig, run_dir: Path) -> None:
         while not (run_dir / READY).exists():  # noqa: ASYNC110
@@ -134,12 +149,13 @@ def _namespaces() -> list[str]:
     return flags if os.geteuid() == 0 else [*flags, "--map-root-user"]
 
 
-def _cgroup(config_id: str) -> Path | None:
+def _cgroup(run_dir: Path) -> Path | None:
     """A group of its own in the tree of cgroup v2, when that may be written."""
+    name = hashlib.sha256(os.fsencode(run_dir)).hexdigest()[:16]
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, path, fstype, *_ = line.split()
         if fstype == "cgroup2" and os.access(path, os.W_OK):
-            return Path(path) / f"hyper-{os.getpid()}-{config_id}"
+            return Path(path) / f"hyper-test-{name}"
     return None
 
 
@@ -149,6 +165,15 @@ def _remove_cgroup(cgroup: Path | None) -> None:
     for directory, _, _ in os.walk(cgroup, topdown=False):
         with contextlib.suppress(OSError):
             Path(directory).rmdir()
+
+
+def _loop_files() -> set[str]:
+    """What the host's loop devices hold (loop(4); sysfs)."""
+    found = set()
+    for file in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):
+            found.add(file.read_text().strip())
+    return found
 
 
 def unpack(archive: bytes, root: Path) -> None:
