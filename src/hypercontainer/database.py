@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hypercontainer import faults
 from hypercontainer.errors import Unavailable
 
 
@@ -13,7 +15,7 @@ def connect(path: Path, *, migrations: Sequence[str]) -> sqlite3.Connection:
     """Open ``path`` and bring it to the newest schema.
 
     ``migrations`` are SQL scripts; script N brings version N to N+1 (``PRAGMA user_version``).
-    The connection is in autocommit mode: a change of several statements says BEGIN itself.
+    The connection is in autocommit mode: a change of several statements is a ``transaction``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -27,6 +29,21 @@ def connect(path: Path, *, migrations: Sequence[str]) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise Unavailable(f"cannot open the database {path}: {error}") from error
     return connection
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing of the statements in the block; raises what they raise."""
+    faults.point("recording")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # a full disk may have rolled it back already
+            connection.execute("ROLLBACK")
+        raise
+    faults.point("recorded")
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:

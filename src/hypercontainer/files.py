@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from hypercontainer.faults import point
+
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = False) -> None:
     """Replace ``path`` by ``data``: a reader, or a crash, sees the old bytes or the new ones."""
@@ -19,7 +21,9 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644, durable: boo
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
+        point("file written")
         temporary.replace(path)
+        point("file replaced")
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -44,6 +48,7 @@ def copy_sparse(source: Path, target: Path) -> None:
         try:
             size = os.fstat(reader.fileno()).st_size
             os.truncate(writer.fileno(), size)
+            point("copying")
             for start, end in _extents(reader.fileno(), size):
                 _copy_extent(reader.fileno(), writer.fileno(), start, end)
         except BaseException:
@@ -73,5 +78,7 @@ def _copy_extent(reader: int, writer: int, start: int, end: int) -> None:
 
 def remove_tree(path: Path) -> None:
     """Remove ``path`` and what is below it; nothing there is no error."""
+    point("removing tree")
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(path)
+    point("tree removed")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hypercontainer.errors import Unavailable
+from hypercontainer.faults import point
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ async def run(
     command: Sequence[str], *, stdin: bytes | None = None, environment: Mapping[str, str] | None = None
 ) -> bytes:
     """Run ``command`` to its end and return its output; raises Unavailable with its last words."""
+    point("running program")
     child = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
@@ -102,6 +104,7 @@ async def run(
             child.kill()
         await child.wait()
         raise
+    point("program has run")
     if child.returncode != 0:
         raise Unavailable(
             f"{Path(command[0]).name} failed with status {child.returncode}: {last_words(errors)}"

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hypercontainer.errors import Unavailable
+from hypercontainer.faults import point
 from hypercontainer.guest.protocol import Stream
 
 _HEADER = struct.Struct("<BQQI")
@@ -90,6 +91,7 @@ class OutputLog:
         return Follower(self, os.dup(self._file), start, throttle=throttle)
 
     def _write(self, record: bytes) -> None:
+        point("storing output")
         try:
             written = os.write(self._file, record)
         except OSError as error:
@@ -99,6 +101,7 @@ class OutputLog:
         if written != len(record):
             os.ftruncate(self._file, self._size)
             raise Unavailable(f"cannot store output in {self.path}: {cause.strerror}") from cause
+        point("output stored")
         self._size += written
         self.update_room()
         self._wake()

@@ -107,28 +107,29 @@ class Records:
     def add_pod(self, pod: PodRecord, containers: list[ContainerRecord]) -> None:
         """Conflict when one of the names is taken."""
         try:
-            with self._transaction():
+            with self._writing():
                 self._insert_pod(pod)
                 for container in containers:
                     self._insert_container(container)
         except sqlite3.IntegrityError as error:
             raise self._taken(pod, containers) from error
-        except sqlite3.OperationalError as error:
-            raise _unwritable(error) from error
 
     def save_pod(self, pod: PodRecord) -> None:
         """A removed pod gives its names free at once, though its storage may still be going away."""
         name = None if pod.target == "removed" else pod.name
-        self._execute(
-            "UPDATE pods SET name = ?, body = ? WHERE id = ?", name, msgspec.msgpack.encode(pod), pod.id
-        )
-        if pod.target == "removed":
-            self._execute("UPDATE containers SET name = NULL WHERE pod = ?", pod.id)
+        body = msgspec.msgpack.encode(pod)
+        with self._writing():
+            self._database.execute("UPDATE pods SET name = ?, body = ? WHERE id = ?", (name, body, pod.id))
+            if pod.target == "removed":
+                self._database.execute("UPDATE containers SET name = NULL WHERE pod = ?", (pod.id,))
 
     def save_container(self, container: ContainerRecord) -> None:
-        body = msgspec.msgpack.encode(container)
+        """A name that was given free, as the pod is being removed, stays free: another may have it by now."""
         self._execute(
-            "UPDATE containers SET name = ?, body = ? WHERE id = ?", container.name, body, container.id
+            "UPDATE containers SET name = iif(name IS NULL, NULL, ?), body = ? WHERE id = ?",
+            container.name,
+            msgspec.msgpack.encode(container),
+            container.id,
         )
 
     def add_exec(self, exec_: ExecRecord) -> None:
@@ -178,12 +179,16 @@ class Records:
         rows = self._database.execute(query).fetchall()
         return [msgspec.msgpack.decode(row["body"], type=kind) for row in rows]
 
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self._database)
-
     def _execute(self, statement: str, *values: object) -> None:
-        try:
+        with self._writing():
             self._database.execute(statement, values)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A transaction; Unavailable when it cannot be written."""
+        try:
+            with database.transaction(self._database):
+                yield
         except sqlite3.OperationalError as error:
             raise _unwritable(error) from error
 
@@ -199,17 +204,3 @@ def despite_full_disk() -> Iterator[None]:
 
 def _unwritable(error: sqlite3.OperationalError) -> Unavailable:
     return Unavailable(f"cannot write the daemon's records: {error}", hint="is the disk full?")
-
-
-class _Transaction:
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._connection.execute("COMMIT")
-        elif self._connection.in_transaction:  # a full disk may have rolled it back already
-            self._connection.execute("ROLLBACK")

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Self
 
 from hypercontainer.errors import GuestError, HyperError, InvalidState, Unavailable
+from hypercontainer.faults import point
 from hypercontainer.guest.channel import Channel
 from hypercontainer.guest.protocol import (
     Diagnostic,
@@ -97,6 +98,7 @@ class Agent:
         Raises GuestError with the guest's errno for Failed, and Unavailable when the channel has gone.
         """
         self._check()
+        point("asking guest")
         request_id = self._session.request(message)
         reply: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._replies[request_id] = reply
@@ -106,6 +108,7 @@ class Agent:
         finally:
             del self._replies[request_id]
             reply.cancel()
+        point("guest answered")
         if isinstance(answer, Failed):
             raise _refusal(answer)
         return answer

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hypercontainer.errors import HypervisorError
+from hypercontainer.faults import point
 from hypercontainer.files import short_path
 from hypercontainer.process import ProcessId, last_words
 
@@ -66,6 +67,7 @@ def spawn(
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
     actions += [(os.POSIX_SPAWN_DUP2, number, FIRST_DESCRIPTOR + i) for i, number in enumerate(moved)]
+    point("launching")
     try:
         pid = os.posix_spawn(
             command[0], list(command), dict(environment or {}), file_actions=actions, setsid=True
@@ -75,6 +77,7 @@ def spawn(
     finally:
         for number in moved:
             os.close(number)
+    point("launched")
     return Child(pid)
 
 
@@ -206,11 +209,13 @@ def session_members(leader: ProcessId) -> list[ProcessId]:
 
 async def end_session(leader: ProcessId) -> None:
     """Kill ``leader`` and every process of its session; returns when none is left."""
+    point("killing")
     leader.kill()
     while members := session_members(leader):
         for member in members:
             member.kill()
         await asyncio.gather(*(member.wait() for member in members))
+    point("killed")
 
 
 def find_orphans(machines: Path) -> list[tuple[Path, ProcessId]]:

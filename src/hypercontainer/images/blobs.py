@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
+from hypercontainer.faults import point
 from hypercontainer.files import remove_tree
 from hypercontainer.images.work import Stop, disk_errors, in_thread
 from hypercontainer.model.image import Digest, hexadecimal
@@ -74,10 +75,12 @@ class Blobs:
         """Move the verified file ``path`` to where blobs are."""
         if path != self.path(digest):
             path.replace(self.path(digest))
+            point("blob kept")
 
     def keep_disk(self, path: Path, image: Digest) -> None:
         """Move a finished disk to where disks are."""
         path.replace(self.disk(image))
+        point("disk kept")
 
     def drop(self, digests: Iterable[Digest]) -> None:
         """Take these blobs out, but those that some work holds; `empty_bin` frees their room."""
@@ -92,6 +95,7 @@ class Blobs:
         """A rename is quick; removing a gigabyte would stop the daemon's loop."""
         with contextlib.suppress(FileNotFoundError):
             path.replace(self._tmp / f"{_THROWN}{uuid.uuid4().hex}")
+        point("thrown away")
 
     async def empty_bin(self) -> None:
         await in_thread(_empty, self._tmp)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hypercontainer.errors import HyperError, InvalidRequest, Unavailable
+from hypercontainer.faults import point
 from hypercontainer.images import tar
 from hypercontainer.images.layers import PlainLayer
 from hypercontainer.images.tree import Directory, File, Tree
@@ -100,11 +101,13 @@ def _squash(stop: Stop, tree: Tree[_Source], target: Path) -> None:
             env=environment,
         )
         try:
+            point("making disk")
             _feed(stop, child, tree)
         except BaseException:
             child.kill()
             child.wait()
             raise
+        point("disk fed")
         if child.wait() != 0:
             errors.seek(0)
             raise _failure(child.returncode, errors.read(), target)

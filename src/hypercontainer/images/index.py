@@ -68,16 +68,11 @@ class Index:
     @contextmanager
     def change(self) -> Iterator[None]:
         """All or nothing of the statements in the block."""
-        self._database.execute("BEGIN IMMEDIATE")
         try:
-            yield
-            self._database.execute("COMMIT")
-        except BaseException as error:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                raise Unavailable(f"cannot write the index of images: {error}") from error
-            raise
+            with database.transaction(self._database):
+                yield
+        except sqlite3.Error as error:
+            raise Unavailable(f"cannot write the index of images: {error}") from error
 
     def has(self, image: Digest) -> bool:
         return self._one("SELECT 1 FROM image WHERE id = ?", image) is not None
