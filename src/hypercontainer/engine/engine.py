@@ -1,6 +1,6 @@
 """The engine's face: every verb of pods, containers, execs and images, by name or id.
 
-It finds what a name means and calls it; what happens then is in ``pod``.
+It finds what a name means and calls it; what happens then is in ``lifecycle`` and ``processes``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from hypercontainer.config import Paths, Settings
-from hypercontainer.engine import doctor, memory, plan, views
+from hypercontainer.engine import doctor, lifecycle, memory, plan, processes, recovery, views
 from hypercontainer.engine.choice import Drivers
 from hypercontainer.engine.container import Container, Exec
 from hypercontainer.engine.host import Host
@@ -152,30 +152,30 @@ class Engine:
 
     async def start_pod(self, name: str) -> PodView:
         pod = self._find_pod(name)
-        await self._see_through(pod.start())
+        await self._see_through(lifecycle.start(pod))
         return self._pod_view(pod)
 
     async def stop_pod(self, name: str, *, timeout_s: float = 10) -> PodView:
         pod = self._find_pod(name)
         view = self._pod_view(pod)
-        await self._see_through(pod.stop(timeout_s=timeout_s))
+        await self._see_through(lifecycle.stop(pod, timeout_s=timeout_s))
         return self._pod_view(pod) if pod.record.target != "removed" else view
 
     async def remove_pod(self, name: str, *, force: bool = False) -> None:
-        await self._see_through(self._find_pod(name).remove(force=force))
+        await self._see_through(lifecycle.remove(self._find_pod(name), force=force))
 
     async def pause_pod(self, name: str) -> PodView:
         pod = self._find_pod(name)
-        await self._see_through(pod.pause())
+        await self._see_through(lifecycle.pause(pod))
         return self._pod_view(pod)
 
     async def unpause_pod(self, name: str) -> PodView:
         pod = self._find_pod(name)
-        await self._see_through(pod.unpause())
+        await self._see_through(lifecycle.unpause(pod))
         return self._pod_view(pod)
 
     async def signal_pod(self, name: str, number: int) -> None:
-        await self._find_pod(name).signal(_checked_signal(number))
+        await processes.signal_all(self._find_pod(name), _checked_signal(number))
 
     async def wait_pod(self, name: str) -> int:
         return await self._wait(self._find_pod(name).containers[0])
@@ -218,7 +218,7 @@ class Engine:
         follower = found.log.follow(start=position, throttle=True)
         try:
             if start:
-                await self._see_through(pod.start())
+                await self._see_through(lifecycle.start(pod))
             if found.run is None:
                 raise InvalidState(f"container {found.record.name} did not start")
         except BaseException:
@@ -254,7 +254,7 @@ class Engine:
         pod, found = self._find_container(container)
         if found.record.state is not ContainerState.RUNNING:
             raise InvalidState(f"cannot kill: container {found.record.name} is not running")
-        await pod.signal_container(found, _checked_signal(number))
+        await processes.signal(pod, found, _checked_signal(number))
 
     async def wait_container(self, container: str) -> int:
         return await self._wait(self._find_container(container)[1])
@@ -268,13 +268,13 @@ class Engine:
 
     async def create_exec(self, container: str, spec: ExecSpec) -> ExecView:
         pod, found = self._find_container(container)
-        return views.exec_view(pod.add_exec(found, spec))
+        return views.exec_view(processes.add_exec(pod, found, spec))
 
     async def start_exec(self, exec_id: str) -> Attachment:
         pod, exec_ = self._find_exec(exec_id)
         if exec_.run is not None:
             raise InvalidState(f"exec {exec_id[:12]} has been started already")
-        return await self._see_through(pod.start_exec(exec_))
+        return await self._see_through(processes.start_exec(pod, exec_))
 
     def exec(self, exec_id: str) -> ExecView:
         return views.exec_view(self._find_exec(exec_id)[1])
@@ -378,7 +378,7 @@ class Engine:
 
     async def _recover_pod(self, pod: Pod) -> None:
         try:
-            await pod.recover()
+            await recovery.recover(pod)
         except HyperError as error:
             logger.error("pod %s could not be recovered: %s", pod.record.name, error.message)
 

@@ -1,0 +1,105 @@
+"""From a pod's record to a machine of its own: lease, NIC, disks, VMM, and hyperstart's answer."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from pathlib import Path
+
+from hypercontainer.engine import plan
+from hypercontainer.engine.pod import Pod
+from hypercontainer.engine.records import ProcessRecord
+from hypercontainer.engine.running import deadline
+from hypercontainer.errors import Unavailable
+from hypercontainer.guest import boot
+from hypercontainer.guest.agent import Agent
+from hypercontainer.guest.protocol import Stream
+from hypercontainer.hypervisors.base import Hypervisor, Machine
+from hypercontainer.model.machine import MachineConfig, Nic
+from hypercontainer.model.rest import ContainerState
+
+_BOOT_TIMEOUT_S = 60.0
+
+
+async def launch(pod: Pod) -> tuple[Hypervisor, Machine]:
+    """Start the VMM of a pod that has none."""
+    driver = await _driver(pod)
+    await _take_lease(pod)
+    pod.decide(machine=secrets.token_hex(6), next_process=1, started=time.time())
+    for container in pod.containers:
+        container.log.restart()
+        pod.save_process(container, ContainerState.CREATED, ProcessRecord())
+    nics = await _attach_network(pod, driver)
+    pod.timeline.mark("network attached")
+    config = await _machine_config(pod, driver, nics)
+    pod.timeline.mark("disks ready")
+    pod.run_dir.mkdir(parents=True, mode=0o700)
+    machine = await driver.launch(config, pod.run_dir)
+    pod.timeline.mark("VMM launched")
+    return driver, machine
+
+
+async def connect(pod: Pod, machine: Machine) -> Agent:
+    """Wait for hyperstart's answer, as long as the guest takes to boot."""
+    async with deadline(_BOOT_TIMEOUT_S, "the guest did not answer"):
+        channel = await machine.connect()
+        agent = await Agent.connect(channel, resume=_stored(pod))
+    pod.timeline.meet(agent.welcome)
+    pod.timeline.mark("hyperstart answered")
+    return agent
+
+
+async def reattach(pod: Pod) -> Machine | None:
+    """The machine that an earlier daemon launched for this pod, if it lives."""
+    if not pod.record.machine or not pod.run_dir.is_dir():
+        return None
+    driver = pod.host.drivers.get(pod.record.hypervisor)
+    config = plan.machine_config(
+        pod.record, kernel=Path(), initramfs=Path(), disk=pod.disk, images=(), nics=()
+    )
+    return await driver.reattach(config, pod.run_dir)
+
+
+async def _driver(pod: Pod) -> Hypervisor:
+    """The driver of the record, verified again: hosts change."""
+    driver = pod.host.drivers.get(pod.record.hypervisor)
+    if (reason := await pod.host.drivers.missing(driver)) is not None:
+        raise Unavailable(f"hypervisor {driver.name} cannot run here: {reason}", hint="see hyper doctor")
+    return driver
+
+
+async def _take_lease(pod: Pod) -> None:
+    if pod.record.spec.network == "none":
+        return
+    async with pod.host.leasing:
+        others = [lease for owner, lease in pod.host.leases.items() if owner != pod.id]
+        lease = await pod.host.networks.allocate(
+            pod.id, pod.record.spec.ports, others=others, previous=pod.record.lease
+        )
+        pod.host.leases[pod.id] = lease
+    pod.save(lease=lease, ports=lease.ports)
+
+
+async def _attach_network(pod: Pod, driver: Hypervisor) -> tuple[Nic, ...]:
+    if pod.record.lease is None:
+        return ()
+    return (await pod.host.networks.attach(pod.record.lease, driver.capabilities.nics),)
+
+
+async def _machine_config(pod: Pod, driver: Hypervisor, nics: tuple[Nic, ...]) -> MachineConfig:
+    images = [await pod.host.images.disk(pod.host.images.get(c.record.image_id)) for c in pod.containers]
+    target = driver.capabilities.kernel
+    return plan.machine_config(
+        pod.record,
+        kernel=boot.find_kernel(target, override=pod.host.settings.kernel).path if target else Path(),
+        initramfs=await boot.initramfs(pod.host.paths.cache),
+        disk=pod.disk,
+        images=images,
+        nics=nics,
+    )
+
+
+def _stored(pod: Pod) -> dict[int, dict[Stream, int]]:
+    """How far each process's output is stored, for a guest that may have more of it."""
+    stored = {c.record.process.number: c.log.offsets for c in pod.containers}
+    return stored | pod.execs.stored()

@@ -1,0 +1,66 @@
+"""Processes in a running pod: starting one, signals, and those that are added to a container."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import msgspec
+
+from hypercontainer.engine import plan
+from hypercontainer.engine.container import Container, Exec
+from hypercontainer.engine.pod import Pod
+from hypercontainer.engine.process import ProcessAttachment
+from hypercontainer.engine.records import ProcessRecord
+from hypercontainer.engine.running import Running, exec_failure
+from hypercontainer.errors import GuestError, HyperError, InvalidState
+from hypercontainer.guest.protocol import StartProcess
+from hypercontainer.model.pod import ExecSpec
+
+
+async def start(running: Running, message: StartProcess) -> None:
+    """Raises CommandNotFound or CommandNotExecutable, or the guest's own error."""
+    try:
+        await running.agent.start_process(message)
+    except GuestError as error:
+        raise exec_failure(error, message) from error
+
+
+async def signal_all(pod: Pod, number: int) -> None:
+    """Signal the main process of every container that runs."""
+    pod.running_or_refuse("kill")
+    for container in pod.containers:
+        await signal(pod, container, number)
+
+
+async def signal(pod: Pod, container: Container, number: int) -> None:
+    pod.running_or_refuse("kill")
+    pod.refuse_paused()
+    if container.run is not None:
+        with contextlib.suppress(GuestError):  # it has just ended by itself
+            await container.run.signal(number)
+
+
+def add_exec(pod: Pod, container: Container, spec: ExecSpec) -> Exec:
+    """Define a process beside a container's main one; nothing is started."""
+    pod.running_or_refuse("exec")
+    if container.run is None or not container.run.is_running:
+        raise InvalidState(f"container {container.record.name} is not running")
+    return pod.execs.add(container, spec)
+
+
+async def start_exec(pod: Pod, exec_: Exec) -> ProcessAttachment:
+    """Start the process of an exec; raises CommandNotFound or CommandNotExecutable."""
+    running = pod.running_or_refuse("exec")
+    pod.refuse_paused()
+    container = pod.container(exec_.record.container)
+    message = plan.start_exec(exec_.record.spec, container.record, pod.record, process=pod.next_process())
+    pod.execs.save(exec_, ProcessRecord(number=message.process))
+    try:
+        await start(running, message)
+    except HyperError as error:
+        pod.execs.save(exec_, ProcessRecord(exit_code=error.exit_status, error=error.message))
+        raise
+    pod.execs.save(exec_, msgspec.structs.replace(exec_.record.process, started=time.time()))
+    run = pod.execs.follow(running, exec_)
+    return ProcessAttachment(run, run.log.follow(throttle=True), pod.timeline)
