@@ -98,6 +98,7 @@ class VolumeSpec(Spec, frozen=True, kw_only=True):
     name: Name
     kind: Literal["pod", "host", "raw", "qcow2", "nfs"] = "pod"
     source: str = ""
+    create: bool = False  # of host: make a directory when nothing is there, as -v of Docker does
     fstype: str = ""  # of raw and qcow2; empty: found out by the guest
     read_only: bool = False
     cache: Literal["", "none", "directsync", "writeback", "unsafe", "writethrough"] = ""  # of raw and qcow2
