@@ -18,7 +18,7 @@
 
 #define CPU_PERIOD_US 100000
 
-static const char *const controllers[] = { "+memory", "+cpu", "+pids" };
+static const char *const controllers[] = { "+memory", "+cpu", "+pids", "+io" };
 
 /*
  * A group with controllers for its children may hold no processes itself, unless it is the root, as it
@@ -130,16 +130,12 @@ int cgroup_signal(int cgroup, int number)
 	return count ? 0 : failed_with(ESRCH, "kill", "container");
 }
 
-/* The number behind `key` in a file of "key number" lines. */
+/* The number behind `key` in a file of "key number" lines; 0 when this kernel does not have it. */
 static uint64_t read_key(int cgroup, const char *file, const char *key)
 {
-	cleanup_fd int fd = openat(cgroup, file, O_RDONLY | O_CLOEXEC);
-	char text[1024];
-	ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	char text[4096];
 
-	if (length <= 0)
-		return 0;
-	text[length] = '\0';
+	read_text(cgroup, file, text, sizeof(text));
 	char *rest = text;
 	for (char *line; (line = strsep(&rest, "\n"));) {
 		char *name = strsep(&line, " ");
@@ -166,11 +162,38 @@ uint64_t cgroup_oom_kills(int cgroup)
 	return read_key(cgroup, "memory.events", "oom_kill");
 }
 
+/* "MAJOR:MINOR rbytes=N wbytes=N ..." for each device: the sum of what stands behind `key`. */
+static uint64_t sum_devices(const char *text, const char *key)
+{
+	uint64_t sum = 0;
+
+	for (const char *at = text; (at = strstr(at, key)); at += strlen(key))
+		sum += strtoull(at + strlen(key), NULL, 10);
+	return sum;
+}
+
+static void add_traffic(int cgroup, struct cgroup_usage *usage)
+{
+	char text[4096];
+
+	read_text(cgroup, "io.stat", text, sizeof(text));
+	usage->read_bytes = sum_devices(text, " rbytes=");
+	usage->written_bytes = sum_devices(text, " wbytes=");
+}
+
 void cgroup_usage(int cgroup, struct cgroup_usage *usage)
 {
+	uint64_t memory = read_number(cgroup, "memory.current");
+	uint64_t cache = read_key(cgroup, "memory.stat", "inactive_file");
+
 	*usage = (struct cgroup_usage){
-		.memory_bytes = read_number(cgroup, "memory.current"),
+		.memory_bytes = memory > cache ? memory - cache : 0,
+		.memory_limit_bytes = read_number(cgroup, "memory.max"), /* "max" is 0 */
 		.cpu_ns = read_key(cgroup, "cpu.stat", "usage_usec") * 1000,
+		.cpu_user_ns = read_key(cgroup, "cpu.stat", "user_usec") * 1000,
+		.cpu_system_ns = read_key(cgroup, "cpu.stat", "system_usec") * 1000,
+		.oom_kills = cgroup_oom_kills(cgroup),
 		.pids = (uint32_t)read_number(cgroup, "pids.current"),
 	};
+	add_traffic(cgroup, usage);
 }

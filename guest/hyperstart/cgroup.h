@@ -12,7 +12,11 @@ struct cgroup_limits {
 };
 
 struct cgroup_usage {
-	uint64_t memory_bytes, cpu_ns;
+	uint64_t memory_bytes; /* less what the page cache would give back at once, as Docker counts */
+	uint64_t memory_limit_bytes; /* 0: none */
+	uint64_t cpu_ns, cpu_user_ns, cpu_system_ns;
+	uint64_t read_bytes, written_bytes; /* from and to block devices */
+	uint64_t oom_kills;
 	uint32_t pids;
 };
 

@@ -18,8 +18,6 @@
 #include "mount.h"
 #include "path.h"
 
-#define DEVICE_NAME 32
-
 /* virtio disks carry the slot as their serial number; others have it as the letter of their name. */
 static bool is_slot(const char *device, uint8_t slot)
 {
@@ -35,7 +33,7 @@ static bool is_slot(const char *device, uint8_t slot)
 	       !device[4];
 }
 
-static int find_device(uint8_t slot, char name[DEVICE_NAME])
+int disk_device(uint8_t slot, char name[DEVICE_NAME])
 {
 	DIR *devices = opendir("/sys/block");
 	struct dirent *entry;
@@ -97,6 +95,14 @@ static bool is_mounted(const char *path)
 	return !stat(path, &here) && !stat(DISKS_DIRECTORY, &above) && here.st_dev != above.st_dev;
 }
 
+bool disk_is_mounted(uint8_t slot)
+{
+	char path[32];
+
+	disk_path(slot, path);
+	return is_mounted(path);
+}
+
 /* The driver of namespaces has mounted them already, below /disks. */
 static int bind_slot(uint8_t slot, const char *path)
 {
@@ -121,7 +127,7 @@ int disk_mount(uint8_t slot)
 		return failed_with(EINVAL, "find disk", path);
 	if (guest.in_namespaces)
 		return bind_slot(slot, path);
-	int result = find_device(slot, name);
+	int result = disk_device(slot, name);
 	if (result)
 		return result;
 	snprintf(device, sizeof(device), "/dev/%s", name);
@@ -174,7 +180,7 @@ int disk_make_nodes(int dev)
 	char name[DEVICE_NAME];
 	dev_t number = 0;
 
-	for (uint8_t slot = 0; slot < SLOTS && !find_device(slot, name); slot++) { /* slots have no gaps */
+	for (uint8_t slot = 0; slot < SLOTS && !disk_device(slot, name); slot++) { /* slots have no gaps */
 		int result = read_number(name, &number);
 		if (result)
 			return result;

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #define SLOTS 64
+#define DEVICE_NAME 32
 #define DISKS_DIRECTORY "/run/hyper/disks"
 
 /*
@@ -15,5 +16,7 @@ int disk_mount(uint8_t slot);
 int disk_unmount(uint8_t slot); /* one that is not mounted is no failure */
 void disks_make_read_only(void); /* for those that would not unmount: clean, as far as it goes */
 void disk_path(uint8_t slot, char path[32]);
+bool disk_is_mounted(uint8_t slot);
+int disk_device(uint8_t slot, char name[DEVICE_NAME]); /* the name that the kernel has for it, in /dev */
 /* Nodes of every slot's device in the directory `dev`: containers have access to all disks. */
 int disk_make_nodes(int dev);

@@ -27,6 +27,7 @@
 #include "fd.h"
 #include "guest.h"
 #include "kernel.h"
+#include "machine.h"
 #include "mount.h"
 #include "path.h"
 #include "user.h"
@@ -69,11 +70,11 @@ static int show_console(int root)
 
 /* --- Namespaces and limits --- */
 
-static int join(const struct container *container)
+static int join(const struct container *container, bool in_machine)
 {
-	int result = pod_join();
+	int result = in_machine ? machine_enter(container) : pod_join();
 
-	if (result)
+	if (result || in_machine)
 		return result;
 	if (unshare(CLONE_NEWCGROUP)) /* its own group is the root of what it sees: it was born there */
 		return failed("unshare", "cgroups");
@@ -134,6 +135,11 @@ static const uint64_t default_capabilities =
 	CAPABILITY(CAP_SETUID) | CAPABILITY(CAP_SETFCAP) | CAPABILITY(CAP_SETPCAP) |
 	CAPABILITY(CAP_NET_BIND_SERVICE) | CAPABILITY(CAP_SYS_CHROOT) | CAPABILITY(CAP_KILL) |
 	CAPABILITY(CAP_AUDIT_WRITE);
+
+static uint64_t capabilities_for(const struct msg_start_process *message)
+{
+	return message->privileged || message->in_machine ? UINT64_MAX : default_capabilities;
+}
 
 static int set_capabilities(uint64_t wanted)
 {
@@ -264,7 +270,7 @@ static int prepare(const struct container *container, const struct stdio *stdio,
 	if (!result)
 		result = allow_oom_kill();
 	if (!result && container)
-		result = join(container);
+		result = join(container, message->in_machine);
 	cleanup_fd int root = result ? -1 : open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (!result && root < 0)
 		result = failed("open", "/");
@@ -290,7 +296,7 @@ _Noreturn void exec_process(const struct job *job, const struct container *conta
 		result = failed_with(ENOMEM, "execve", message->argv[0]);
 	if (!result) {
 		give_streams(&user);
-		result = become(&user, message->privileged ? UINT64_MAX : default_capabilities);
+		result = become(&user, capabilities_for(message));
 	}
 	if (!result) {
 		job_report(job, 0); /* our pid; and from here on only execve can fail */

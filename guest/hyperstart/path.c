@@ -127,16 +127,21 @@ int make_mount_point(int root, const char *path, bool is_directory)
 	return make_clean_path(root, path, is_directory);
 }
 
-int read_line_at(int directory, const char *path, char *line, size_t size)
+int read_text(int directory, const char *path, char *text, size_t size)
 {
 	cleanup_fd int fd = openat(directory, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	ssize_t length = fd < 0 ? -1 : read(fd, line, size - 1);
+	ssize_t length = fd < 0 ? -1 : read(fd, text, size - 1);
 
-	if (length < 0)
-		return -errno;
-	line[length] = '\0';
+	text[length < 0 ? 0 : length] = '\0';
+	return length < 0 ? -errno : 0;
+}
+
+int read_line_at(int directory, const char *path, char *line, size_t size)
+{
+	int result = read_text(directory, path, line, size);
+
 	line[strcspn(line, "\n")] = '\0';
-	return 0;
+	return result;
 }
 
 int read_line(const char *path, char *line, size_t size)

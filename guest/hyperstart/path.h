@@ -16,6 +16,8 @@ int make_mount_point(int root, const char *path, bool is_directory);
 /* The first line of a small file, without its newline. */
 int read_line(const char *path, char *line, size_t size);
 int read_line_at(int directory, const char *path, char *line, size_t size);
+/* As much of a small file as `size` holds, with a NUL behind it; "" and -errno when it cannot be read. */
+int read_text(int directory, const char *path, char *text, size_t size);
 /* The whole text of a file that is there: a sysctl, or of a cgroup. */
 int write_text(int directory, const char *path, const char *text);
 int write_all(int fd, const void *data, size_t size);

@@ -60,8 +60,9 @@ static int open_terminal(struct process *process, const struct msg_start_process
 			 struct stdio *stdio)
 {
 	const struct winsize size = { .ws_row = message->rows, .ws_col = message->columns };
-	int directory = process->container ? process->container->terminals : AT_FDCWD;
-	const char *path = process->container ? "ptmx" : "/dev/ptmx";
+	bool is_inside = process->container && !message->in_machine;
+	int directory = is_inside ? process->container->terminals : AT_FDCWD;
+	const char *path = is_inside ? "ptmx" : "/dev/ptmx";
 	int unlocked = 0;
 
 	process->terminal = openat(directory, path, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
@@ -175,7 +176,8 @@ static void process_is_started(struct job *job, int result)
 int process_start(const struct msg_start_process *message, uint32_t request)
 {
 	struct container *container = message->container[0] ? container_find(message->container) : NULL;
-	struct place place = { .in_pod = container != NULL, .cgroup = container ? container->cgroup : -1 };
+	struct place place = { .in_pod = container && !message->in_machine,
+			       .cgroup = container ? container->cgroup : -1 };
 	struct stdio stdio = { .fds = { -1, -1, -1 } };
 	struct process *process;
 	int result = check(message, container);

@@ -2,13 +2,11 @@
 #include "requests.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "cgroup.h"
 #include "fd.h"
 #include "guest.h"
+#include "statistics.h"
+#include "table.h"
 
 /* --- Replies --- */
 
@@ -53,63 +51,27 @@ void request_answer_started(uint32_t id, const struct msg_started *started)
 
 /* --- Looking in --- */
 
-/* The number in kB behind `key` of /proc/meminfo, in bytes. */
-static uint64_t memory_field(const char *text, const char *key)
-{
-	const char *at = strstr(text, key);
-
-	return at ? strtoull(at + strlen(key), NULL, 10) * 1024 : 0;
-}
-
-static void fill_memory(struct msg_statistics *statistics)
-{
-	char text[2048] = "";
-	FILE *file = fopen("/proc/meminfo", "re");
-
-	if (file) {
-		text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
-		fclose(file);
-	}
-	statistics->memory_total_bytes = memory_field(text, "MemTotal:");
-	statistics->memory_available_bytes = memory_field(text, "MemAvailable:");
-	statistics->memory_used_bytes = statistics->memory_total_bytes - memory_field(text, "MemFree:") -
-					memory_field(text, "Buffers:") - memory_field(text, "\nCached:") -
-					memory_field(text, "SReclaimable:");
-}
-
-static void fill_container(struct msg_container_statistics *statistics, struct container *container)
-{
-	struct cgroup_usage usage = { 0 };
-
-	if (container->cgroup >= 0)
-		cgroup_usage(container->cgroup, &usage);
-	*statistics = (struct msg_container_statistics){
-		.container = container->name,
-		.memory_bytes = usage.memory_bytes,
-		.cpu_ns = usage.cpu_ns,
-		.pids = usage.pids,
-	};
-}
-
 static int get_statistics(const union msg_any *unused, uint32_t id)
 {
-	union msg_any message = { .statistics = { .uptime_ns = now_ns() } };
-	struct msg_statistics *statistics = &message.statistics;
-	size_t count = 0;
+	union msg_any message;
+	int result = statistics_fill(&message.statistics);
 
 	(void)unused;
-	fill_memory(statistics);
-	for (struct container *container = guest.containers; container; container = container->next)
-		count++;
-	statistics->containers = calloc(count + 1, sizeof(*statistics->containers));
-	if (!statistics->containers)
-		return failed_with(ENOMEM, "get", "statistics");
-	for (struct container *container = guest.containers; container; container = container->next)
-		if (container->is_ready)
-			fill_container(&statistics->containers[statistics->containers_count++], container);
-	send_reply(id, MSG_STATISTICS, &message);
-	free(statistics->containers);
-	return ANSWERED;
+	if (!result)
+		send_reply(id, MSG_STATISTICS, &message);
+	statistics_free(&message.statistics);
+	return result ? result : ANSWERED;
+}
+
+static int get_processes(const union msg_any *request, uint32_t id)
+{
+	union msg_any message;
+	int result = table_fill(request->get_processes.container, &message.processes);
+
+	if (!result)
+		send_reply(id, MSG_PROCESSES, &message);
+	table_free(&message.processes);
+	return result ? result : ANSWERED;
 }
 
 static int get_timeline(const union msg_any *unused, uint32_t id)
@@ -245,6 +207,7 @@ static int (*const handlers[])(const union msg_any *message, uint32_t id) = {
 	[MSG_OUTPUT_WINDOW] = take_output_window,
 	[MSG_GET_STATISTICS] = get_statistics,
 	[MSG_GET_TIMELINE] = get_timeline,
+	[MSG_GET_PROCESSES] = get_processes,
 };
 
 static int handle(const struct frame *frame, struct arena *arena)

@@ -25,7 +25,6 @@
 #include "path.h"
 #include "user.h"
 
-#define ROOT_DIRECTORY "/run/hyper/root"
 #define MEMORY_DIRECTORY "/run/hyper/memory"
 #define FILES_DIRECTORY "/run/hyper/files"
 
@@ -346,7 +345,7 @@ static int make_read_only(int root)
 }
 
 /* The old root is put over the new one, and taken away: pivot_root(2), "pivot_root(".", ".")". */
-static int enter(int root)
+int root_enter(int root)
 {
 	if (fchdir(root) || sys_pivot_root(".", ".") || umount2(".", MNT_DETACH) || chdir("/"))
 		return failed("pivot_root", "");
@@ -369,7 +368,7 @@ static int build_in(int root, const struct container *container, const struct ms
 		result = restrict_proc(root);
 	if (!result && message->read_only)
 		result = make_read_only(root);
-	return result ? result : enter(root);
+	return result ? result : root_enter(root);
 }
 
 int root_build(const struct container *container, const struct msg_create_container *message)

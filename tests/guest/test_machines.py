@@ -142,6 +142,39 @@ async def test_limits_hold(vm: Pod) -> None:
     assert (await vm.shell("echo 100 >/sys/fs/cgroup/pids.max", container="small")).status != 0
 
 
+async def test_statistics_tell_what_a_container_used_of_cpu_memory_and_disks(vm: Pod) -> None:
+    await vm.set_up()
+    await vm.create("c1", memory_bytes=16 * MIB)
+    await vm.output("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done")
+    await vm.output("dd if=/dev/zero of=/data bs=1M count=8; sync; cat /bin/busybox >/dev/null")
+    statistics = await vm.agent.request(GetStatistics())
+    assert isinstance(statistics, Statistics)
+    (usage,) = statistics.containers
+    assert usage.memory_limit_bytes == 16 * MIB
+    assert usage.cpu_ns > 0  # User-Mode Linux counts all of it as the system's
+    assert abs(usage.cpu_user_ns + usage.cpu_system_ns - usage.cpu_ns) < 10_000_000
+    assert usage.written_bytes >= 8 * MIB
+    assert usage.read_bytes > 0
+    disks = {disk.slot: disk for disk in statistics.disks}
+    assert disks[0].written_bytes >= 8 * MIB
+    assert disks[0].writes > 0
+    assert disks[0].capacity_bytes > disks[0].used_bytes >= 8 * MIB
+    assert disks[0].files > 0
+    assert disks[1].read_bytes > 0
+    assert statistics.cpus == 1
+    assert statistics.cpu_ns >= usage.cpu_ns // 2
+
+
+async def test_a_command_in_the_machine_reads_the_kernels_log(vm: Pod) -> None:
+    await vm.set_up()
+    await vm.create("c1")
+    result = await vm.shell("dmesg | head -3; ps -o pid,args", in_machine=True)
+    assert result.status == 0, result
+    assert "Linux version" in result.output.decode()
+    assert any(line.split() == ["1", "hyperstart"] for line in result.lines)
+    assert any("[kthreadd]" in line for line in result.lines)
+
+
 async def test_out_of_memory_is_told_and_the_rest_lives(vm: Pod) -> None:
     await vm.set_up()
     await vm.create("small", memory_bytes=8 * MIB)

@@ -26,6 +26,7 @@ from hypercontainer.guest.protocol import (
     Exited,
     Failed,
     ForgetProcess,
+    GetProcesses,
     GetStatistics,
     GetTimeline,
     Hello,
@@ -36,6 +37,7 @@ from hypercontainer.guest.protocol import (
     Output,
     OutputEnd,
     OutputWindow,
+    Processes,
     Started,
     StartProcess,
     Statistics,
@@ -54,6 +56,7 @@ DIAGNOSTICS = 1000  # lines on one connection; the rest is not worth the log
 REPLIES: dict[type[Message], type[Message]] = {
     StartProcess: Started,
     GetStatistics: Statistics,
+    GetProcesses: Processes,
     GetTimeline: Timeline,
 }  # of each other request: Done
 
@@ -188,7 +191,7 @@ class Session:
             case Diagnostic():
                 self._diagnostics += 1
                 return message if self._diagnostics <= DIAGNOSTICS else None
-            case Done() | Failed() | Started() | Statistics() | Timeline():
+            case Done() | Failed() | Started() | Statistics() | Timeline() | Processes():
                 return self._on_reply(message, request_id)
             case _:
                 raise GuestError(f"the guest sent {type(message).__name__}, which only hyperd may send")
