@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Awaitable
 
-from hypercontainer.engine import plan
+from hypercontainer.engine import messages
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.running import Running
 from hypercontainer.guest.protocol import GetTimeline, Message, Timeline
@@ -18,12 +18,13 @@ async def set_up(pod: Pod, running: Running) -> None:
     welcome = running.agent.welcome
     requests: list[Awaitable[Message]] = []
     if not welcome.has_pod:
-        setup = plan.set_up_pod(pod.record, clock_ns=time.time_ns(), entropy=os.urandom(64))
+        setup = messages.set_up_pod(pod.record, clock_ns=time.time_ns(), entropy=os.urandom(64))
         requests.append(running.agent.request(setup))
         if pod.record.lease is not None:
-            requests.append(running.agent.request(plan.configure_nic(pod.record.lease)))
+            requests.append(running.agent.request(messages.configure_nic(pod.record.lease)))
+    names = [c.record.name for c in pod.containers]
     requests += [
-        running.agent.request(plan.create_container(pod.record, c.record))
+        running.agent.request(messages.create_container(pod.record, c.record, names))
         for c in pod.containers
         if c.record.id not in welcome.containers
     ]

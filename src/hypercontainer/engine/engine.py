@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from hypercontainer.config import Paths, Settings
-from hypercontainer.engine import doctor, lifecycle, memory, plan, processes, recovery, views
+from hypercontainer.engine import doctor, lifecycle, memory, plan, processes, recovery, slots, views
 from hypercontainer.engine.choice import Drivers
 from hypercontainer.engine.container import Container, Exec
 from hypercontainer.engine.host import Host
@@ -115,6 +115,7 @@ class Engine:
             plan.container_record(c, image, pod=record, index=i, name=plan.container_name(spec, name, i))
             for i, (c, image) in enumerate(zip(spec.containers, images, strict=True))
         ]
+        slots.assign((), [image.id for image in images], limit=driver.capabilities.disk_slots)
         return await self._see_through(self._allocate(record, containers))
 
     async def _allocate(self, record: PodRecord, containers: list[ContainerRecord]) -> PodView:

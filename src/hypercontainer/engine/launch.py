@@ -6,7 +6,7 @@ import secrets
 import time
 from pathlib import Path
 
-from hypercontainer.engine import plan
+from hypercontainer.engine import slots
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.records import ProcessRecord
 from hypercontainer.engine.running import deadline
@@ -15,7 +15,7 @@ from hypercontainer.guest import boot
 from hypercontainer.guest.agent import Agent
 from hypercontainer.guest.protocol import Stream
 from hypercontainer.hypervisors.base import Hypervisor, Machine
-from hypercontainer.model.machine import MachineConfig, Nic
+from hypercontainer.model.machine import Disk, MachineConfig, Nic
 from hypercontainer.model.rest import ContainerState
 
 _BOOT_TIMEOUT_S = 60.0
@@ -25,7 +25,13 @@ async def launch(pod: Pod) -> tuple[Hypervisor, Machine]:
     """Start the VMM of a pod that has none."""
     driver = await _driver(pod)
     await _take_lease(pod)
-    pod.decide(machine=secrets.token_hex(6), next_process=1, started=time.time())
+    limit = driver.capabilities.disk_slots
+    pod.decide(
+        machine=secrets.token_hex(6),
+        next_process=1,
+        started=time.time(),
+        slots=slots.assign((), [c.record.image_id for c in pod.containers], limit=limit),
+    )
     for container in pod.containers:
         container.log.restart()
         pod.save_process(container, ContainerState.CREATED, ProcessRecord())
@@ -54,8 +60,12 @@ async def reattach(pod: Pod) -> Machine | None:
     if not pod.record.machine or not pod.run_dir.is_dir():
         return None
     driver = pod.host.drivers.get(pod.record.hypervisor)
-    config = plan.machine_config(
-        pod.record, kernel=Path(), initramfs=Path(), disk=pod.disk, images=(), nics=()
+    config = MachineConfig(
+        id=pod.record.machine,
+        vcpus=pod.record.spec.vcpus,
+        memory_mib=pod.record.spec.memory_mib,
+        kernel=Path(),
+        initramfs=Path(),
     )
     return await driver.reattach(config, pod.run_dir)
 
@@ -87,16 +97,24 @@ async def _attach_network(pod: Pod, driver: Hypervisor) -> tuple[Nic, ...]:
 
 
 async def _machine_config(pod: Pod, driver: Hypervisor, nics: tuple[Nic, ...]) -> MachineConfig:
-    images = [await pod.host.images.disk(pod.host.images.get(c.record.image_id)) for c in pod.containers]
     target = driver.capabilities.kernel
-    return plan.machine_config(
-        pod.record,
+    return MachineConfig(
+        id=pod.record.machine,
+        vcpus=pod.record.spec.vcpus,
+        memory_mib=pod.record.spec.memory_mib,
         kernel=boot.find_kernel(target, override=pod.host.settings.kernel).path if target else Path(),
         initramfs=await boot.initramfs(pod.host.paths.cache),
-        disk=pod.disk,
-        images=images,
+        disks=tuple([await disk(pod, key) for key in pod.record.slots]),
         nics=nics,
+        kernel_arguments=boot.KERNEL_ARGUMENTS,
     )
+
+
+async def disk(pod: Pod, key: str) -> Disk:
+    """The backing of the slot that has ``key``."""
+    if key == slots.POD:
+        return Disk(path=pod.disk, read_only=False)
+    return Disk(path=await pod.host.images.disk(pod.host.images.get(key)), read_only=True)
 
 
 def _stored(pod: Pod) -> dict[int, dict[Stream, int]]:

@@ -9,7 +9,7 @@ import time
 
 import msgspec
 
-from hypercontainer.engine import conduct, endings, launch, plan, processes
+from hypercontainer.engine import conduct, endings, launch, messages, processes
 from hypercontainer.engine.container import Container
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.process import ProcessRun
@@ -124,7 +124,7 @@ async def _run_container(pod: Pod, running: Running, container: Container, known
     if record.number not in known:
         if record.started:
             return await endings.lose(pod, container, "its end was not seen", killed=False)
-        message = plan.start_container(container.record, pod.record, process=pod.next_process())
+        message = messages.start_container(container.record, pod.record, process=pod.next_process())
         pod.save_process(container, ContainerState.CREATED, ProcessRecord(number=message.process))
         await processes.start(running, message)
     if container.record.state is ContainerState.EXITED:  # hyperd died between the record and this

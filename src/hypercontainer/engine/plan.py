@@ -1,37 +1,22 @@
-"""From what was asked to what is done: pure functions from specs to records, machines and guest messages.
+"""From what was asked to what is recorded: pure functions from specs and images to names and records.
 
-No I/O here, so that a test compares a plan with what was meant.
+No I/O here, so that a test compares a plan with what was meant; ``messages`` goes on to the guest.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import secrets
 import signal
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 
 from hypercontainer.engine.records import ContainerRecord, PodRecord
 from hypercontainer.errors import InvalidRequest
-from hypercontainer.guest import boot
-from hypercontainer.guest.protocol import (
-    ConfigureNic,
-    CreateContainer,
-    File,
-    SetUpPod,
-    Source,
-    StartProcess,
-)
 from hypercontainer.model.image import Image, Reference
-from hypercontainer.model.machine import Capabilities, Disk, MachineConfig, Nic
-from hypercontainer.model.network import Lease
-from hypercontainer.model.pod import ContainerSpec, ExecSpec, PodSpec
-from hypercontainer.network.resolver import resolv_conf
+from hypercontainer.model.machine import Capabilities
+from hypercontainer.model.pod import ContainerSpec, PodSpec
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-WRITABLE_SLOT = 0  # the pod's own disk; images follow from slot 1
 _LABEL = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?")
 _MEMORY_LIMIT_MIB = 1 << 20
 
@@ -79,10 +64,6 @@ def check_pod(spec: PodSpec, capabilities: Capabilities, driver: str) -> None:
             f"{spec.vcpus} vCPUs are more than {driver} can give a machine",
             hint=f"ask for at most {capabilities.max_vcpus}, or choose another --hypervisor",
         )
-    if len(spec.containers) + 1 > capabilities.disk_slots:
-        raise InvalidRequest(
-            f"{len(spec.containers)} containers need more disks than a machine of {driver} has"
-        )
     check_hostname(spec.hostname)
 
 
@@ -111,7 +92,7 @@ def container_record(
         image_id=image.id,
         argv=_argv(spec, image),
         environment=_environment(spec, config.env),
-        working_directory=_working_directory(spec.working_directory or config.working_dir),
+        working_directory=working_directory(spec.working_directory or config.working_dir),
         user=spec.user or config.user,
         stop_signal=signal_number(spec.stop_signal or config.stop_signal or "TERM"),
         created=pod.created,
@@ -140,7 +121,7 @@ def _environment(spec: ContainerSpec, image: Sequence[str]) -> tuple[str, ...]:
     return tuple(merged.values())
 
 
-def _working_directory(path: str) -> str:
+def working_directory(path: str) -> str:
     if path and not path.startswith("/"):
         raise InvalidRequest(f"the working directory {path!r} is not absolute")
     return path or "/"
@@ -160,140 +141,3 @@ def signal_number(text: str) -> int:
     if not 1 <= number <= 64:
         raise InvalidRequest(f"{text!r} is no signal", hint="for example TERM, SIGKILL or 9")
     return number
-
-
-# --- The machine ---
-
-
-def machine_config(
-    pod: PodRecord,
-    *,
-    kernel: Path,
-    initramfs: Path,
-    disk: Path,
-    images: Sequence[Path],
-    nics: tuple[Nic, ...],
-) -> MachineConfig:
-    """Slot 0 is the pod's writable disk; the image of container N is in slot N+1."""
-    return MachineConfig(
-        id=pod.machine,
-        vcpus=pod.spec.vcpus,
-        memory_mib=pod.spec.memory_mib,
-        kernel=kernel,
-        initramfs=initramfs,
-        disks=(
-            Disk(path=disk, read_only=False),
-            *(Disk(path=image, read_only=True) for image in images),
-        ),
-        nics=nics,
-        kernel_arguments=boot.KERNEL_ARGUMENTS,
-    )
-
-
-# --- Messages for the guest ---
-
-
-def set_up_pod(pod: PodRecord, *, clock_ns: int, entropy: bytes) -> SetUpPod:
-    return SetUpPod(
-        hostname=hostname(pod),
-        clock_ns=clock_ns,
-        entropy=entropy,
-        sysctls=(),
-        shm_bytes=min(64 << 20, pod.spec.memory_mib << 19),
-        share_type="",
-        share_options="",
-    )
-
-
-def hostname(pod: PodRecord) -> str:
-    """The asked one, or the short id: as Docker names containers."""
-    return pod.spec.hostname or pod.id[:12]
-
-
-def configure_nic(lease: Lease) -> ConfigureNic:
-    return ConfigureNic(
-        mac=lease.mac,
-        name="eth0",
-        mtu=lease.mtu,
-        addresses=(lease.address,),
-        gateways=(lease.gateway,) if lease.gateway else (),
-    )
-
-
-def create_container(pod: PodRecord, container: ContainerRecord) -> CreateContainer:
-    return CreateContainer(
-        container=container.id,
-        image=Source(WRITABLE_SLOT + 1 + container.index, ""),
-        writable=Source(WRITABLE_SLOT, container.id),
-        read_only=container.spec.read_only,
-        mounts=(),
-        files=_files(pod),
-        memory_bytes=0,
-        cpu_millis=0,
-        pids=0,
-    )
-
-
-def _files(pod: PodRecord) -> tuple[File, ...]:
-    name = hostname(pod)
-    hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-    if pod.lease:
-        address = ipaddress.ip_interface(pod.lease.address).ip
-        hosts += f"{address}\t{name}\n"
-    resolver = _resolver(pod)
-    contents = {"/etc/hostname": f"{name}\n", "/etc/hosts": hosts, "/etc/resolv.conf": resolver}
-    return tuple(File(path, 0o644, "", text.encode()) for path, text in contents.items())
-
-
-def _resolver(pod: PodRecord) -> str:
-    if pod.lease is None:
-        return ""
-    lease = pod.lease
-    chosen = replace(lease, dns=pod.spec.dns or lease.dns, search=pod.spec.dns_search or lease.search)
-    options = " ".join(pod.spec.dns_options)
-    return resolv_conf(chosen) + (f"options {options}\n" if options else "")
-
-
-def start_container(container: ContainerRecord, pod: PodRecord, *, process: int) -> StartProcess:
-    return StartProcess(
-        process=process,
-        container=container.id,
-        is_main=True,
-        argv=container.argv,
-        environment=(*container.environment, f"HOSTNAME={hostname(pod)}"),
-        working_directory=container.working_directory,
-        user=container.user,
-        groups=container.spec.groups,
-        terminal=container.spec.terminal,
-        rows=24,
-        columns=80,
-        stdin=container.spec.stdin or container.spec.terminal,
-        limits=(),
-        privileged=False,
-        in_machine=False,
-    )
-
-
-def start_exec(spec: ExecSpec, container: ContainerRecord, pod: PodRecord, *, process: int) -> StartProcess:
-    """A process beside a container's main one, with the container's environment below its own."""
-    merged = {assignment.partition("=")[0]: assignment for assignment in container.environment}
-    if spec.terminal:
-        merged.setdefault("TERM", "TERM=xterm")
-    merged |= {assignment.partition("=")[0]: assignment for assignment in spec.environment}
-    return StartProcess(
-        process=process,
-        container=container.id,
-        is_main=False,
-        argv=spec.command,
-        environment=(f"HOSTNAME={hostname(pod)}", *merged.values()),
-        working_directory=_working_directory(spec.working_directory or container.working_directory),
-        user=spec.user or container.user,
-        groups=(),
-        terminal=spec.terminal,
-        rows=24,
-        columns=80,
-        stdin=spec.stdin,
-        limits=(),
-        privileged=spec.privileged,
-        in_machine=False,
-    )

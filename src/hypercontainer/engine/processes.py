@@ -7,7 +7,7 @@ import time
 
 import msgspec
 
-from hypercontainer.engine import plan
+from hypercontainer.engine import messages
 from hypercontainer.engine.container import Container, Exec
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.process import ProcessAttachment
@@ -54,7 +54,7 @@ async def start_exec(pod: Pod, exec_: Exec) -> ProcessAttachment:
     running = pod.running_or_refuse("exec")
     pod.refuse_paused()
     container = pod.container(exec_.record.container)
-    message = plan.start_exec(exec_.record.spec, container.record, pod.record, process=pod.next_process())
+    message = messages.start_exec(exec_.record.spec, container.record, pod.record, process=pod.next_process())
     pod.execs.save(exec_, ProcessRecord(number=message.process))
     try:
         await start(running, message)

@@ -61,6 +61,7 @@ class PodRecord(Record, frozen=True, kw_only=True):
     target: Literal["created", "running", "removed"] = "created"
     machine: str = ""  # id of the machine that exists, or may exist
     next_process: int = 1
+    slots: tuple[str, ...] = ()  # what each slot of the machine holds, by its key (engine/slots)
     lease: Lease | None = None
     ports: tuple[PortMapping, ...] = ()
     paused: bool = False

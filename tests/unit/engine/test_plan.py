@@ -9,8 +9,7 @@ from hypercontainer.engine.records import ContainerRecord, PodRecord
 from hypercontainer.errors import InvalidRequest
 from hypercontainer.model.image import Image, ImageConfig, Platform, digest_of
 from hypercontainer.model.machine import Capabilities, Isolation
-from hypercontainer.model.network import Lease
-from hypercontainer.model.pod import ContainerSpec, ExecSpec, PodSpec
+from hypercontainer.model.pod import ContainerSpec, PodSpec
 
 
 def an_image(**config: object) -> Image:
@@ -110,7 +109,6 @@ def test_bad_hostnames_are_refused(hostname: str) -> None:
         ({"memory_mib": 1}, "too little"),
         ({"memory_mib": 1 << 30}, "more than any host"),
         ({"vcpus": 2}, "2 vCPUs are more"),
-        ({"containers": (ContainerSpec(image="i"),) * 4}, "need more disks"),
         ({"hostname": "no_good"}, "no valid hostname"),
     ],
 )
@@ -134,33 +132,6 @@ def test_containers_of_a_larger_pod_are_numbered() -> None:
     assert [plan.container_name(two, "pod", index) for index in range(2)] == ["pod-0", "own"]
     one = PodSpec(containers=(ContainerSpec(image="a"),))
     assert plan.container_name(one, "pod", 0) == "pod"
-
-
-def test_the_files_of_a_container_know_its_network() -> None:
-    lease = Lease(
-        nic_name="hy0",
-        mac="02:00:00:00:00:01",
-        address="10.0.0.2/24",
-        gateway="10.0.0.1",
-        mtu=1500,
-        dns=("9.9.9.9",),
-    )
-    pod = a_pod(hostname="web", dns=("1.1.1.1",), dns_options=("ndots:2",))
-    pod = PodRecord(id=pod.id, name="pod", spec=pod.spec, created=1.0, hypervisor="uml", lease=lease)
-    message = plan.create_container(pod, a_container(an_image(cmd=["x"])))
-    files = {file.path: file.data.decode() for file in message.files}
-    assert files["/etc/hostname"] == "web\n"
-    assert "10.0.0.2\tweb\n" in files["/etc/hosts"]
-    assert files["/etc/resolv.conf"] == "nameserver 1.1.1.1\noptions ndots:2\n"
-
-
-def test_an_exec_has_its_containers_environment_below_its_own() -> None:
-    container = a_container(an_image(cmd=["x"], env=["A=1", "B=2"]), user="app", working_directory="/srv")
-    message = plan.start_exec(
-        ExecSpec(command=("sh",), environment=("B=3",), terminal=True), container, a_pod(), process=7
-    )
-    assert {"A=1", "B=3", "TERM=xterm"} <= set(message.environment)
-    assert (message.user, message.working_directory, message.is_main) == ("app", "/srv", False)
 
 
 def test_a_relative_working_directory_is_refused() -> None:

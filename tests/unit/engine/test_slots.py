@@ -1,0 +1,43 @@
+"""Disks in slots: each image once, those that are there stay where they are."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hypercontainer.engine import slots
+from hypercontainer.errors import InvalidRequest
+
+
+def test_containers_of_one_image_share_its_slot() -> None:
+    assert slots.assign((), ["a", "b", "a"], limit=9) == ("pod", "a", "b")
+
+
+def test_what_comes_later_takes_the_place_of_what_nobody_wants() -> None:
+    assert slots.assign(("pod", "a", "b"), ["b", "c"], limit=9) == ("pod", "c", "b")
+
+
+def test_more_disks_than_slots_are_refused() -> None:
+    with pytest.raises(InvalidRequest, match="needs 3 disks, and a machine has 2 slots"):
+        slots.assign((), ["a", "b"], limit=2)
+
+
+def test_the_slots_that_change_are_told_with_what_they_get() -> None:
+    assert slots.changes(("pod", "a"), ("pod", "c", "b")) == {1: "c", 2: "b"}
+
+
+keys = st.lists(st.sampled_from("abcdef"), max_size=6)
+
+
+@given(st.lists(keys, max_size=6))
+def test_all_that_is_wanted_is_in_one_slot_and_nothing_wanted_moves(rounds: list[list[str]]) -> None:
+    held: slots.Slots = ()
+    for wanted in rounds:
+        after = slots.assign(held, wanted, limit=8)
+        assert after[slots.WRITABLE] == slots.POD
+        assert len(set(after)) == len(after)
+        assert set(wanted) <= set(after)
+        for key in set(wanted) & set(held):
+            assert slots.find(after, key) == slots.find(held, key)
+        held = after
