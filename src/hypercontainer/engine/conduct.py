@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Awaitable
 
-from hypercontainer.engine import messages
+from hypercontainer.engine import messages, mounting
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.running import Running
 from hypercontainer.guest.protocol import GetTimeline, Message, Timeline
@@ -24,7 +24,9 @@ async def set_up(pod: Pod, running: Running) -> None:
             requests.append(running.agent.request(messages.configure_nic(pod.record.lease)))
     names = [c.record.name for c in pod.containers]
     requests += [
-        running.agent.request(messages.create_container(pod.record, c.record, names))
+        running.agent.request(
+            messages.create_container(pod.record, c.record, names, mounts=await mounting.guest_mounts(pod, c))
+        )
         for c in pod.containers
         if c.record.id not in welcome.containers
     ]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 
+from hypercontainer.engine import mounting
 from hypercontainer.engine.container import Container
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.process import ProcessRun, lost_record
@@ -70,6 +71,7 @@ async def tear_down(pod: Pod, *, clean: bool) -> None:
         await running.agent.close()
         await running.tasks.close()
     pod.execs.clear()
+    mounting.release(pod)
     if pod.record.lease is not None:
         await pod.host.networks.detach(pod.record.lease)
         pod.host.leases.pop(pod.id, None)

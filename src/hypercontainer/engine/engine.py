@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from hypercontainer.config import Paths, Settings
-from hypercontainer.engine import doctor, lifecycle, memory, plan, processes, recovery, slots, views
+from hypercontainer.engine import doctor, lifecycle, memory, plan, processes, recovery, slots, views, volumes
 from hypercontainer.engine.choice import Drivers
 from hypercontainer.engine.container import Container, Exec
 from hypercontainer.engine.host import Host
@@ -54,6 +54,7 @@ from hypercontainer.model.rest import (
 )
 from hypercontainer.network.probe import open_networks
 from hypercontainer.storage.disks import PodDisks
+from hypercontainer.storage.sources import DiskClaims
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ class Engine:
             tasks=Tasks(),
             leases={},
             leasing=asyncio.Lock(),
+            disk_claims=DiskClaims(),
         )
         engine = cls(host)
         await engine._recover()
@@ -115,7 +117,8 @@ class Engine:
             plan.container_record(c, image, pod=record, index=i, name=plan.container_name(spec, name, i))
             for i, (c, image) in enumerate(zip(spec.containers, images, strict=True))
         ]
-        slots.assign((), [image.id for image in images], limit=driver.capabilities.disk_slots)
+        disks = [*(image.id for image in images), *volumes.disk_names(spec)]
+        slots.assign((), disks, limit=driver.capabilities.disk_slots)
         return await self._see_through(self._allocate(record, containers))
 
     async def _allocate(self, record: PodRecord, containers: list[ContainerRecord]) -> PodView:

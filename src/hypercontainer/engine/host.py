@@ -13,6 +13,7 @@ from hypercontainer.images.store import Images
 from hypercontainer.model.network import Lease
 from hypercontainer.network.base import Networks
 from hypercontainer.storage.disks import PodDisks
+from hypercontainer.storage.sources import DiskClaims
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,3 +30,4 @@ class Host:
     tasks: Tasks
     leases: dict[str, Lease]  # of pods that hold one now, by pod id
     leasing: asyncio.Lock  # no two choices of an address at once
+    disk_claims: DiskClaims

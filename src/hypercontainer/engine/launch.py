@@ -6,7 +6,7 @@ import secrets
 import time
 from pathlib import Path
 
-from hypercontainer.engine import slots
+from hypercontainer.engine import mounting, slots
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.records import ProcessRecord
 from hypercontainer.engine.running import deadline
@@ -24,13 +24,14 @@ _BOOT_TIMEOUT_S = 60.0
 async def launch(pod: Pod) -> tuple[Hypervisor, Machine]:
     """Start the VMM of a pod that has none."""
     driver = await _driver(pod)
+    mounting.prepare(pod, mounting.mounts_of(pod))
     await _take_lease(pod)
     limit = driver.capabilities.disk_slots
     pod.decide(
         machine=secrets.token_hex(6),
         next_process=1,
         started=time.time(),
-        slots=slots.assign((), [c.record.image_id for c in pod.containers], limit=limit),
+        slots=slots.assign((), wanted_disks(pod), limit=limit),
     )
     for container in pod.containers:
         container.log.restart()
@@ -106,14 +107,22 @@ async def _machine_config(pod: Pod, driver: Hypervisor, nics: tuple[Nic, ...]) -
         initramfs=await boot.initramfs(pod.host.paths.cache),
         disks=tuple([await disk(pod, key) for key in pod.record.slots]),
         nics=nics,
+        shares=mounting.shares(pod),
         kernel_arguments=boot.KERNEL_ARGUMENTS,
     )
+
+
+def wanted_disks(pod: Pod) -> list[str]:
+    """The keys of the disks that its containers need, beside the pod's own."""
+    return [*(c.record.image_id for c in pod.containers), *mounting.disk_keys(pod)]
 
 
 async def disk(pod: Pod, key: str) -> Disk:
     """The backing of the slot that has ``key``."""
     if key == slots.POD:
         return Disk(path=pod.disk, read_only=False)
+    if (volume := mounting.disk(pod, key)) is not None:
+        return volume
     return Disk(path=await pod.host.images.disk(pod.host.images.get(key)), read_only=True)
 
 

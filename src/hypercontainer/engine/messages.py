@@ -12,6 +12,7 @@ from hypercontainer.guest.protocol import (
     ConfigureNic,
     CreateContainer,
     File,
+    Mount,
     ResourceLimit,
     Setting,
     SetUpPod,
@@ -55,14 +56,16 @@ def configure_nic(lease: Lease) -> ConfigureNic:
     )
 
 
-def create_container(pod: PodRecord, container: ContainerRecord, names: Sequence[str]) -> CreateContainer:
+def create_container(
+    pod: PodRecord, container: ContainerRecord, names: Sequence[str], *, mounts: tuple[Mount, ...] = ()
+) -> CreateContainer:
     """``names`` are those of the pod's containers: each reaches the others by them."""
     return CreateContainer(
         container=container.id,
         image=Source(slots.find(pod.slots, container.image_id), ""),
         writable=Source(slots.WRITABLE, container.id),
         read_only=container.spec.read_only,
-        mounts=(),
+        mounts=mounts,
         files=_files(pod, names),
         memory_bytes=container.spec.memory_bytes,
         cpu_millis=container.spec.cpu_millis,

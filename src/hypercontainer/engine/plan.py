@@ -10,6 +10,7 @@ import secrets
 import signal
 from collections.abc import Sequence
 
+from hypercontainer.engine import volumes
 from hypercontainer.engine.records import ContainerRecord, PodRecord
 from hypercontainer.errors import InvalidRequest
 from hypercontainer.model.image import Image, Reference
@@ -65,6 +66,7 @@ def check_pod(spec: PodSpec, capabilities: Capabilities, driver: str) -> None:
             hint=f"ask for at most {capabilities.max_vcpus}, or choose another --hypervisor",
         )
     check_hostname(spec.hostname)
+    volumes.check_volumes(spec, capabilities, driver)
 
 
 def check_hostname(hostname: str) -> None:
@@ -96,6 +98,7 @@ def container_record(
         user=spec.user or config.user,
         stop_signal=signal_number(spec.stop_signal or config.stop_signal or "TERM"),
         created=pod.created,
+        image_volumes=volumes.image_volumes(spec, image),
     )
 
 

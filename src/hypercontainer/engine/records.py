@@ -82,6 +82,8 @@ class ContainerRecord(Record, frozen=True, kw_only=True):
     user: str
     stop_signal: int
     created: float
+    image_volumes: tuple[str, ...] = ()  # where the image wants volumes of the container's own
+    files_written: bool = False  # the spec's files are in its root
     state: ContainerState = ContainerState.CREATED
     process: ProcessRecord = ProcessRecord()
 

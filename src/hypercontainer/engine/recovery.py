@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from hypercontainer.engine import endings, launch, lifecycle
+from hypercontainer.engine import endings, launch, lifecycle, mounting
 from hypercontainer.engine.pod import Pod
 from hypercontainer.errors import HyperError
 from hypercontainer.hypervisors.base import Machine
@@ -26,6 +26,7 @@ async def recover(pod: Pod) -> None:
 async def _resume(pod: Pod, machine: Machine) -> None:
     driver = pod.host.drivers.get(pod.record.hypervisor)
     try:
+        mounting.claim(pod, mounting.mounts_of(pod))
         if pod.record.paused:
             await machine.resume()
         await lifecycle.run_on(pod, driver, machine)
