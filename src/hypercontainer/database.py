@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from hypercontainer import faults
 from hypercontainer.errors import Unavailable
 
+Migration = str | Callable[[sqlite3.Connection], None]
 
-def connect(path: Path, *, migrations: Sequence[str]) -> sqlite3.Connection:
+
+def connect(path: Path, *, migrations: Sequence[Migration]) -> sqlite3.Connection:
     """Open ``path`` and bring it to the newest schema.
 
-    ``migrations`` are SQL scripts; script N brings version N to N+1 (``PRAGMA user_version``).
+    ``migrations`` are SQL scripts, or functions for what SQL cannot say; number N brings version N to
+    N+1 (``PRAGMA user_version``).
     The connection is in autocommit mode: a change of several statements is a ``transaction``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +49,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     faults.point("recorded")
 
 
-def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
+def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Migration]) -> None:
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > len(migrations):
         raise Unavailable(
@@ -54,4 +57,10 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[st
             hint="install that version again, or move the file away to start afresh",
         )
     for number, script in enumerate(migrations[version:], start=version + 1):
-        connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT;")
+        if isinstance(script, str):
+            connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT;")
+        else:
+            connection.execute("BEGIN")
+            script(connection)
+            connection.execute(f"PRAGMA user_version = {number}")
+            connection.execute("COMMIT")

@@ -11,10 +11,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,10 +31,10 @@ UPLINK = "198.51.100.2"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def command(text: str, *, inside: str = "") -> str:
+def command(text: str, *, inside: str = "", check: bool = True) -> str:
     """Run a command here, or in another namespace, and return what it printed."""
     prefix = ["ip", "netns", "exec", inside] if inside else []
-    return subprocess.run([*prefix, *text.split()], check=True, capture_output=True, text=True).stdout
+    return subprocess.run([*prefix, *text.split()], check=check, capture_output=True, text=True).stdout
 
 
 def ip(text: str, *, inside: str = "") -> str:
@@ -82,13 +83,16 @@ class Laboratory:
         ip("link set eth0 up", inside=name)
         return name
 
-    def pod(self, lease: Lease, nic: Nic) -> str:
-        """A stand-in for a machine: a namespace whose eth0 is at the other end of ``nic``."""
+    def pod(self, lease: Lease, nics: Sequence[Nic]) -> str:
+        """A stand-in for a machine: a namespace whose NICs are at the other ends of ``nics``."""
         name = self.namespace("pod")
-        self._start([sys.executable, str(HERE / "pump.py"), nic.kind, nic.backend, name, lease.mac])
-        ip(f"address add {lease.address} dev eth0", inside=name)
-        ip(f"link set eth0 mtu {lease.mtu} up", inside=name)
-        ip(f"route add default via {lease.gateway}", inside=name)
+        for leased, nic in zip(lease.nics, nics, strict=True):
+            device = leased.name
+            self._start([sys.executable, str(HERE / "pump.py"), nic.kind, nic.backend, name, device, nic.mac])
+            ip(f"address add {leased.address} dev {device}", inside=name)
+            ip(f"link set {device} mtu {leased.mtu} up", inside=name)
+            if leased.gateway:
+                ip(f"route add default via {leased.gateway}", inside=name)
         return name
 
     def serve(self, protocol: str, port: int, *, inside: str = "", address: str = "0.0.0.0") -> None:
@@ -137,6 +141,7 @@ def census() -> set[str]:
         name, _, *addresses = line.split()
         lines += [name, *(f"{name} {address}" for address in addresses)]
     lines = [line.replace("linkdown", "").strip() for line in lines]  # links come up by and by
+    lines = [re.sub("packets [0-9]+ bytes [0-9]+", "", line) for line in lines]
     return {line for line in lines if line and not line.startswith(("#", ":"))}
 
 

@@ -1,6 +1,6 @@
-"""Stand-in for a VMM: carries frames between a NIC's backend and a tap ``eth0`` in another namespace.
+"""Stand-in for a VMM: carries frames between a NIC's backend and a tap in another namespace.
 
-pump.py KIND BACKEND NAMESPACE MAC
+pump.py KIND BACKEND NAMESPACE TAP MAC
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ def set_mac(name: str, mac: str) -> None:
 
 
 def main() -> None:
-    kind, name, namespace, mac = sys.argv[1:]
+    kind, name, namespace, tap, mac = sys.argv[1:]
     outer, read, write = backend(kind, name)
     enter(namespace)
-    inner = open_tap("eth0")
-    set_mac("eth0", mac)
+    inner = open_tap(tap)
+    set_mac(tap, mac)
     print("ready", flush=True)
     while True:
         for ready in select.select([outer, inner], [], [])[0]:

@@ -25,7 +25,13 @@ async def start_pod(
 ) -> tuple[Lease, str]:
     mappings = [mapping for port in ports for mapping in parse_publish(port)]
     lease = await networks.allocate(name, mappings, others=others)
-    return lease, laboratory.pod(lease, await networks.attach(lease, TAP))
+    return lease, await run_pod(networks, laboratory, lease)
+
+
+async def run_pod(networks: BridgeNetworks, laboratory: Laboratory, lease: Lease) -> str:
+    nics = await networks.attach(lease, TAP)
+    await networks.ready(lease)
+    return laboratory.pod(lease, nics)
 
 
 async def test_pod_reaches_out_with_the_hosts_address(
@@ -48,9 +54,9 @@ async def test_published_port_is_reached_from_everywhere(
     _, other = await start_pod(networks, laboratory, "p2", others=(lease,))
     laboratory.serve(protocol, 80, inside=pod)
     assert laboratory.ask(protocol, UPLINK, 8080, inside=outside) == "198.51.100.1"  # not hidden by NAT
-    assert laboratory.ask(protocol, "127.0.0.1", 8080) == lease.gateway
+    assert laboratory.ask(protocol, "127.0.0.1", 8080) == lease.nics[0].gateway
     assert laboratory.ask(protocol, UPLINK, 8080)
-    assert laboratory.ask(protocol, lease.gateway, 8080, inside=other)
+    assert laboratory.ask(protocol, lease.nics[0].gateway, 8080, inside=other)
     assert laboratory.ask(protocol, UPLINK, 8080, inside=other)
     assert laboratory.ask(protocol, UPLINK, 8080, inside=pod)  # the pod itself, by way of the host
 
@@ -91,7 +97,7 @@ async def test_pod_cannot_reach_the_hosts_loopback(networks: BridgeNetworks, lab
     laboratory.outside()
     lease, pod = await start_pod(networks, laboratory, "p1")
     ip("address del 127.0.0.1/8 dev lo", inside=pod)
-    ip(f"route add 127.0.0.1/32 via {lease.gateway} dev eth0 src {lease.ip}", inside=pod)
+    ip(f"route add 127.0.0.1/32 via {lease.nics[0].gateway} dev eth0 src {lease.ip}", inside=pod)
     command("sysctl -qw net.ipv4.conf.all.route_localnet=1", inside=pod)
     with socket.create_server(("127.0.0.1", 7777)):
         assert is_listening(7777)
@@ -135,12 +141,13 @@ async def test_new_daemon_takes_over_and_removes_what_belongs_to_nobody(
     kept, pod = await start_pod(dead, laboratory, "kept", "8080:80")
     lost = await dead.allocate("lost", parse_publish("8081:80"), others=[kept])
     await dead.attach(lost, TAP)
+    await dead.ready(lost)
     kill(dead)
     ip(f"tuntap add dev {dead._prefix}halfmade mode tap")
 
     networks = start()
     await networks.reconcile([kept])
-    assert lost.nic_name not in ip("-br link")
+    assert lost.nics[0].nic_name not in ip("-br link")
     assert "halfmade" not in ip("-br link")
     assert "8081" not in "".join(census())
     laboratory.serve("tcp", 80, inside=pod)
@@ -157,6 +164,7 @@ async def test_reconcile_without_pods_removes_everything(start: Start, laborator
     dead = start()
     lease = await dead.allocate("p1", parse_publish("8080:80"))
     await dead.attach(lease, TAP)
+    await dead.ready(lease)
     kill(dead)
     await start().reconcile([])
     assert census() == before
@@ -192,9 +200,9 @@ async def test_bridge_and_rules_that_were_deleted_under_us_come_back(
 async def test_broken_attach_is_repeated(networks: BridgeNetworks, laboratory: Laboratory) -> None:
     laboratory.outside()
     lease = await networks.allocate("p1", parse_publish("8080:80"))
-    ip(f"tuntap add dev {lease.nic_name} mode tap")  # as far as the daemon came
-    assert (await networks.attach(lease, TAP)).backend == lease.nic_name
-    assert (await networks.attach(lease, TAP)).mac == lease.mac
+    ip(f"tuntap add dev {lease.nics[0].nic_name} mode tap")  # as far as the daemon came
+    assert (await networks.attach(lease, TAP))[0].backend == lease.nics[0].nic_name
+    assert (await networks.attach(lease, TAP))[0].mac == lease.nics[0].mac
 
 
 async def test_two_daemons_share_a_host(tmp_path: Path, start: Start, laboratory: Laboratory) -> None:
@@ -207,12 +215,12 @@ async def test_two_daemons_share_a_host(tmp_path: Path, start: Start, laboratory
         lease, pod = await start_pod(daemon, laboratory, "same name", "80")
         assert laboratory.ask("tcp", OUTSIDE, 80, inside=pod) == UPLINK
         leases.append(lease)
-    assert leases[0].gateway == "192.168.123.1"
-    assert leases[1].gateway == "192.168.124.1"
-    assert leases[0].nic_name != leases[1].nic_name
+    assert leases[0].nics[0].gateway == "192.168.123.1"
+    assert leases[1].nics[0].gateway == "192.168.124.1"
+    assert leases[0].nics[0].nic_name != leases[1].nics[0].nic_name
     await daemon.reconcile([])
-    assert leases[0].nic_name in ip("-br link")
-    assert leases[1].nic_name not in ip("-br link")
+    assert leases[0].nics[0].nic_name in ip("-br link")
+    assert leases[1].nics[0].nic_name not in ip("-br link")
 
 
 async def test_bridge_of_a_daemon_that_is_gone_for_good_is_used_again(
@@ -222,22 +230,22 @@ async def test_bridge_of_a_daemon_that_is_gone_for_good_is_used_again(
     gone = Paths(state=tmp_path / "gone", run=tmp_path / "gone", config=tmp_path)
     await start(at=gone).allocate("p1")
     gone.state.rmdir()
-    assert (await start().allocate("p1")).gateway == "192.168.123.1"
+    assert (await start().allocate("p1")).nics[0].gateway == "192.168.123.1"
 
 
 async def test_subnet_that_the_host_uses_is_avoided(networks: BridgeNetworks, laboratory: Laboratory) -> None:
     laboratory.outside()
     ip("address add 192.168.123.77/25 dev uplink")
-    assert (await networks.allocate("p1")).gateway == "192.168.124.1"
+    assert (await networks.allocate("p1")).nics[0].gateway == "192.168.124.1"
 
 
 async def test_mtu_of_the_way_out_is_the_pods(networks: BridgeNetworks, laboratory: Laboratory) -> None:
     laboratory.outside(mtu=1400)
     lease = await networks.allocate("p1")
     await networks.attach(lease, TAP)
-    assert lease.mtu == 1400
-    assert f"{lease.nic_name}: " in ip(f"-o link show {lease.nic_name}")
-    assert "mtu 1400" in ip(f"-o link show {lease.nic_name}")
+    assert lease.nics[0].mtu == 1400
+    assert f"{lease.nics[0].nic_name}: " in ip(f"-o link show {lease.nics[0].nic_name}")
+    assert "mtu 1400" in ip(f"-o link show {lease.nics[0].nic_name}")
 
 
 async def test_operators_own_bridge_is_used_and_kept(start: Start, laboratory: Laboratory) -> None:
@@ -247,7 +255,7 @@ async def test_operators_own_bridge_is_used_and_kept(start: Start, laboratory: L
     before = census()
     networks = start(Settings(bridge="br0"))
     lease = await networks.allocate("p1")
-    assert lease.gateway == "10.9.8.1"
+    assert lease.nics[0].gateway == "10.9.8.1"
     await networks.attach(lease, TAP)
     await networks.detach(lease)
     await networks.close()
@@ -292,8 +300,10 @@ async def test_address_that_the_host_does_not_have_is_refused(
 async def test_address_is_kept_while_it_is_free(networks: BridgeNetworks, laboratory: Laboratory) -> None:
     laboratory.outside()
     first = await networks.allocate("p1")
-    assert (await networks.allocate("renamed", previous=first)).address == first.address
-    assert (await networks.allocate("p2", previous=first, others=[first])).address != first.address
+    assert (await networks.allocate("renamed", previous=first)).nics[0].address == first.nics[0].address
+    assert (await networks.allocate("p2", previous=first, others=[first])).nics[0].address != first.nics[
+        0
+    ].address
 
 
 async def test_full_network_says_so(start: Start, laboratory: Laboratory) -> None:
@@ -302,7 +312,7 @@ async def test_full_network_says_so(start: Start, laboratory: Laboratory) -> Non
     leases: list[Lease] = []
     for number in range(5):
         leases.append(await networks.allocate(f"p{number}", others=leases))
-    assert len({lease.ip for lease in leases} | {leases[0].gateway}) == 6
+    assert len({lease.ip for lease in leases} | {leases[0].nics[0].gateway}) == 6
     with pytest.raises(Unavailable, match="full"):
         await networks.allocate("one too many", others=leases)
 

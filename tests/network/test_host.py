@@ -49,11 +49,13 @@ async def test_pod_resolves_and_reaches_the_mirror(
     networks = start()
     lease = await networks.allocate("p1")
     try:
-        pod = host_laboratory.pod(lease, await networks.attach(lease, frozenset({NicKind.TAP})))
+        nics = await networks.attach(lease, frozenset({NicKind.TAP}))
+        await networks.ready(lease)
+        pod = host_laboratory.pod(lease, nics)
         answer = command(f"getent ahostsv4 {mirror}", inside=pod)
         assert host_laboratory.connects(answer.split()[0], 80, inside=pod)
     finally:
         await networks.detach(lease)
         await networks.close()
-    ours = ("hypertest", lease.nic_name, lease.gateway)
+    ours = ("hypertest", lease.nics[0].nic_name, lease.nics[0].gateway)
     assert not [line for line in census() - before if any(word in line for word in ours)]

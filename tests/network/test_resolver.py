@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.model.network import Lease
+from hypercontainer.model.network import Lease, NicLease
 from hypercontainer.network.background import Background
 from hypercontainer.network.resolver import Forwarder, host_resolver, needs_forwarder, resolv_conf
 from tests.network.laboratory import Laboratory
 
-A_LEASE = Lease(nic_name="hy0", mac="02:00:00:00:00:01", address="10.0.0.2/24", gateway="10.0.0.1", mtu=1500)
+A_NIC = NicLease(nic_name="hy0", mac="02:00:00:00:00:01", address="10.0.0.2/24", gateway="10.0.0.1", mtu=1500)
+A_LEASE = Lease(nics=(A_NIC,))
 
 
 def a_file(directory: Path, text: str, name: str = "resolv.conf") -> Path:

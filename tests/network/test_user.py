@@ -75,7 +75,7 @@ async def test_host_is_hidden_but_for_its_addresses(
     lease, pod = await start_pod(networks, laboratory, "p1", kind)
     try:
         with socket.create_server(("127.0.0.1", 7777)):
-            assert not laboratory.connects(lease.gateway, 7777, inside=pod)
+            assert not laboratory.connects(lease.nics[0].gateway, 7777, inside=pod)
     finally:
         await networks.detach(lease)
 
@@ -87,7 +87,7 @@ async def test_processes_end_with_the_machine(
 ) -> None:
     laboratory.outside()
     lease, _ = await start_pod(networks, laboratory, "p1", kind, "8080:80")
-    files = NicFiles(networks.directory, lease.nic_name)
+    files = NicFiles(networks.directory, lease.nics[0].nic_name)
     running = [process for process in (files.passt.find(), files.relay.find()) if process]
     assert len(running) == 2
     laboratory.kill_processes()
@@ -108,7 +108,7 @@ async def test_new_daemon_ends_what_belongs_to_nobody(
     for lease in (lost, kept):
         await networks.attach(lease, frozenset({NicKind.PACKET}))
     await UserNetworks(Settings(), paths).reconcile([kept])
-    assert {name.partition(".")[0] for name in files_and_processes(networks)} == {kept.nic_name}
+    assert {name.partition(".")[0] for name in files_and_processes(networks)} == {kept.nics[0].nic_name}
     assert not is_listening(8080)
     assert is_listening(8081)
     await UserNetworks(Settings(), paths).reconcile([])
@@ -128,7 +128,7 @@ async def test_broken_attach_is_repeated(networks: UserNetworks, laboratory: Lab
 
 async def test_passt_asks_the_name_server_that_only_the_host_reaches(networks: UserNetworks) -> None:
     lease = replace(await networks.allocate("p1"), dns=("192.168.123.1",))
-    command = passt_command(lease, NicFiles(networks.directory, lease.nic_name))
+    command = passt_command(lease, NicFiles(networks.directory, lease.nics[0].nic_name))
     assert command[command.index("--dns-forward") + 1] == "192.168.123.1"
 
 

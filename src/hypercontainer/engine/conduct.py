@@ -7,21 +7,20 @@ import os
 import time
 from collections.abc import Awaitable
 
-from hypercontainer.engine import messages, mounting
+from hypercontainer.engine import messages, mounting, network
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.running import Running
-from hypercontainer.guest.protocol import GetTimeline, Message, Timeline
+from hypercontainer.guest.protocol import GetTimeline, Timeline
 
 
 async def set_up(pod: Pod, running: Running) -> None:
     """Everything that this guest has not done yet; requests are queued without waiting between."""
     welcome = running.agent.welcome
-    requests: list[Awaitable[Message]] = []
+    requests: list[Awaitable[object]] = []
     if not welcome.has_pod:
         setup = messages.set_up_pod(pod.record, clock_ns=time.time_ns(), entropy=os.urandom(64))
         requests.append(running.agent.request(setup))
-        if pod.record.lease is not None:
-            requests.append(running.agent.request(messages.configure_nic(pod.record.lease)))
+        requests += network.set_up(pod, running)
     names = [c.record.name for c in pod.containers]
     requests += [
         running.agent.request(

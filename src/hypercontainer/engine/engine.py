@@ -14,7 +14,18 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from hypercontainer.config import Paths, Settings
-from hypercontainer.engine import doctor, lifecycle, memory, plan, processes, recovery, slots, views, volumes
+from hypercontainer.engine import (
+    doctor,
+    lifecycle,
+    memory,
+    network,
+    plan,
+    processes,
+    recovery,
+    slots,
+    views,
+    volumes,
+)
 from hypercontainer.engine.choice import Drivers
 from hypercontainer.engine.container import Container, Exec
 from hypercontainer.engine.host import Host
@@ -109,6 +120,7 @@ class Engine:
         """Created: defined and allocated.  Raises ImageNotFound when an image is not in the store."""
         images = [self.images.get(container.image) for container in spec.containers]
         driver = await self.host.drivers.choose(spec, default=self.host.settings.hypervisor)
+        network.check(self.host, spec)
         name = plan.pod_name(spec)
         record = PodRecord(
             id=plan.new_id(), name=name, spec=spec, created=time.time(), hypervisor=driver.name

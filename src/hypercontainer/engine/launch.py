@@ -6,7 +6,7 @@ import secrets
 import time
 from pathlib import Path
 
-from hypercontainer.engine import mounting, slots
+from hypercontainer.engine import mounting, network, slots
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.records import ProcessRecord
 from hypercontainer.engine.running import deadline
@@ -25,7 +25,7 @@ async def launch(pod: Pod) -> tuple[Hypervisor, Machine]:
     """Start the VMM of a pod that has none."""
     driver = await _driver(pod)
     mounting.prepare(pod, mounting.mounts_of(pod))
-    await _take_lease(pod)
+    await network.take_lease(pod)
     limit = driver.capabilities.disk_slots
     pod.decide(
         machine=secrets.token_hex(6),
@@ -36,7 +36,7 @@ async def launch(pod: Pod) -> tuple[Hypervisor, Machine]:
     for container in pod.containers:
         container.log.restart()
         pod.save_process(container, ContainerState.CREATED, ProcessRecord())
-    nics = await _attach_network(pod, driver)
+    nics = await network.attach(pod, driver)
     pod.timeline.mark("network attached")
     config = await _machine_config(pod, driver, nics)
     pod.timeline.mark("disks ready")
@@ -77,24 +77,6 @@ async def _driver(pod: Pod) -> Hypervisor:
     if (reason := await pod.host.drivers.missing(driver)) is not None:
         raise Unavailable(f"hypervisor {driver.name} cannot run here: {reason}", hint="see hyper doctor")
     return driver
-
-
-async def _take_lease(pod: Pod) -> None:
-    if pod.record.spec.network == "none":
-        return
-    async with pod.host.leasing:
-        others = [lease for owner, lease in pod.host.leases.items() if owner != pod.id]
-        lease = await pod.host.networks.allocate(
-            pod.id, pod.record.spec.ports, others=others, previous=pod.record.lease
-        )
-        pod.host.leases[pod.id] = lease
-    pod.save(lease=lease, ports=lease.ports)
-
-
-async def _attach_network(pod: Pod, driver: Hypervisor) -> tuple[Nic, ...]:
-    if pod.record.lease is None:
-        return ()
-    return (await pod.host.networks.attach(pod.record.lease, driver.capabilities.nics),)
 
 
 async def _machine_config(pod: Pod, driver: Hypervisor, nics: tuple[Nic, ...]) -> MachineConfig:

@@ -20,7 +20,7 @@ from hypercontainer.guest.protocol import (
     StartProcess,
 )
 from hypercontainer.model import pod as model
-from hypercontainer.model.network import Lease
+from hypercontainer.model.network import NicLease
 from hypercontainer.model.pod import ExecSpec
 from hypercontainer.network.resolver import resolv_conf
 
@@ -46,13 +46,13 @@ def hostname(pod: PodRecord) -> str:
     return pod.spec.hostname or pod.id[:12]
 
 
-def configure_nic(lease: Lease) -> ConfigureNic:
+def configure_nic(nic: NicLease) -> ConfigureNic:
     return ConfigureNic(
-        mac=lease.mac,
-        name="eth0",
-        mtu=lease.mtu,
-        addresses=(lease.address,),
-        gateways=(lease.gateway,) if lease.gateway else (),
+        mac=nic.mac,
+        name=nic.name,
+        mtu=nic.mtu,
+        addresses=(nic.address,),
+        gateways=(nic.gateway,) if nic.gateway else (),
     )
 
 

@@ -24,6 +24,19 @@ from hypercontainer.model.rest import ContainerState
 
 logger = logging.getLogger(__name__)
 
+
+def _lease_of_several_nics(connection: sqlite3.Connection) -> None:
+    """A lease was one NIC's; it has a tuple of them."""
+    for row in connection.execute("SELECT id, body FROM pods").fetchall():
+        pod = msgspec.msgpack.decode(row["body"])
+        if (lease := pod.get("lease")) and "nics" not in lease:
+            fields = ("nic_name", "mac", "address", "gateway", "mtu")
+            lease["nics"] = [{field: lease.pop(field) for field in fields}]
+            connection.execute(
+                "UPDATE pods SET body = ? WHERE id = ?", (msgspec.msgpack.encode(pod), row["id"])
+            )
+
+
 _MIGRATIONS = (
     """
     CREATE TABLE pods (id TEXT PRIMARY KEY, name TEXT UNIQUE, body BLOB NOT NULL);
@@ -34,6 +47,7 @@ _MIGRATIONS = (
         id TEXT PRIMARY KEY, container TEXT NOT NULL REFERENCES containers(id) ON DELETE CASCADE,
         body BLOB NOT NULL);
     """,
+    _lease_of_several_nics,
 )
 
 

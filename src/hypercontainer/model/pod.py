@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from hypercontainer.model.network import PortMapping, Protocol
+from hypercontainer.model.network import AllowLists, InterfaceSpec, PortMapping, Protocol
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^([a-zA-Z0-9][a-zA-Z0-9_.-]*)?$", max_length=128)]
 AbsolutePath = Annotated[str, msgspec.Meta(pattern=r"^/[^\x00]*$", max_length=4096)]
@@ -105,17 +105,6 @@ class VolumeSpec(Spec, frozen=True, kw_only=True):
     options: tuple[str, ...] = ()  # of nfs, as mount(8) has them
 
 
-class InterfaceSpec(Spec, frozen=True, kw_only=True):
-    """A NIC of the pod; what is empty is chosen."""
-
-    bridge: str = ""  # of the host; empty: hyper's own
-    address: str = ""  # CIDR; needed with a bridge that is not hyper's
-    name: str = ""  # in the pod; empty: eth0, eth1, ...
-    mac: str = ""
-    mtu: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
-    gateway: str = ""  # at most one interface of a pod has one
-
-
 class Backend(Spec, frozen=True, kw_only=True):
     """Where a service leads."""
 
@@ -130,13 +119,6 @@ class ServiceSpec(Spec, frozen=True, kw_only=True):
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
     protocol: Protocol = "tcp"
     backends: tuple[Backend, ...] = ()
-
-
-class AllowLists(Spec, frozen=True, kw_only=True):
-    """Who may reach the pod, in CIDR: ``internal`` networks every port, ``external`` the published ones."""
-
-    internal: tuple[str, ...] = ()
-    external: tuple[str, ...] = ()
 
 
 class PodSpec(Spec, frozen=True, kw_only=True):

@@ -11,39 +11,31 @@ alias, which holds the daemon's state directory, and the taps by a prefix made f
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 from hypercontainer.config import Paths, Settings
 from hypercontainer.errors import Conflict, InvalidRequest, Unavailable, Unsupported
 from hypercontainer.model.machine import Nic, NicKind
-from hypercontainer.model.network import Lease, PortMapping
-from hypercontainer.network import firewall, links, rules, subnets
+from hypercontainer.model.network import AllowLists, InterfaceSpec, Lease, PortMapping
+from hypercontainer.network import firewall, links, subnets, taps
+from hypercontainer.network import interfaces as wanted
 from hypercontainer.network.base import Networks
+from hypercontainer.network.interfaces import Bridge
 from hypercontainer.network.links import Link
-from hypercontainer.network.ports import PortHolder
+from hypercontainer.network.ports import HostPort, PortHolder
 from hypercontainer.network.resolver import Forwarder, host_resolver, needs_forwarder
-from hypercontainer.process import run
+from hypercontainer.network.tables import Tables, remove_tables
 
 log = logging.getLogger(__name__)
 
 _ALIAS = "hyper "  # and the state directory of the daemon that the bridge belongs to
 _SYSCTL = Path("/proc/sys/net/ipv4")
 _ATTEMPTS = 3  # at a name that another daemon takes in the same moment
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bridge:
-    """The bridge that is up."""
-
-    name: str
-    gateway: IPv4Interface
-    mtu: int
 
 
 class BridgeNetworks(Networks):
@@ -58,81 +50,143 @@ class BridgeNetworks(Networks):
         self._prefix = subnets.nic_prefix(self._owner)
         self._forwarder = Forwarder(paths.run / "network")
         self._ports = PortHolder()
+        self._tables = Tables()
         self._bridge: Bridge | None = None
         self._building = asyncio.Lock()
+
+    def check(
+        self, interfaces: Sequence[InterfaceSpec], ports: Sequence[PortMapping], allow: AllowLists | None
+    ) -> None:
+        for port in ports:
+            if ":" in port.host_ip:
+                raise InvalidRequest(
+                    f"cannot publish {port}: pods have IPv4 addresses only",
+                    hint="publish at an IPv4 address of the host, or at all by naming none",
+                )
+        own = self._bridge.name if self._bridge else self._settings.bridge
+        wanted.check(interfaces, ports, allow, own=own)
 
     async def allocate(
         self,
         pod_id: str,
         ports: Sequence[PortMapping] = (),
         *,
+        interfaces: Sequence[InterfaceSpec] = (),
+        allow: AllowLists | None = None,
         others: Collection[Lease] = (),
         previous: Lease | None = None,
     ) -> Lease:
+        self.check(interfaces, ports, allow)
         bridge = await self._ready()
-        address = _choose_address(bridge, pod_id, others, previous)
+        self._refuse_unfiltered(allow)
+        nics = wanted.choose(
+            self._owner,
+            pod_id,
+            interfaces,
+            bridge=bridge,
+            found=await links.links() if any(spec.bridge for spec in interfaces) else {},
+            others=others,
+            previous=previous,
+        )
         resolver = host_resolver()
         dns = self._settings.dns or resolver.servers
         if not dns and needs_forwarder():
             await self._forwarder.start(str(bridge.gateway.ip))
             dns = (str(bridge.gateway.ip),)
         return Lease(
-            nic_name=subnets.nic_name(self._owner, pod_id),
-            mac=subnets.mac_of(address.ip),
-            address=str(address),
-            gateway=str(bridge.gateway.ip),
-            mtu=bridge.mtu,
+            nics=nics,
             dns=dns,
             search=resolver.search,
-            ports=self._ports.take(_only_ipv4(ports), others),
+            ports=self._ports.take(ports, others),
+            allow=allow,
         )
 
-    async def attach(self, lease: Lease, kinds: frozenset[NicKind]) -> Nic:
+    async def attach(self, lease: Lease, kinds: frozenset[NicKind]) -> tuple[Nic, ...]:
         if NicKind.TAP not in kinds:
             raise Unsupported("this hypervisor driver cannot use a tap, which is all that a bridge has")
         bridge = await self._ready()
-        if IPv4Address(lease.ip) not in bridge.gateway.network:
-            raise Conflict(
-                f"address {lease.address} is not in {bridge.gateway.network}, the network of {bridge.name}",
-                hint="stop the pod and start it again: it gets a new address",
-            )
-        await links.change(_tap_commands(lease, bridge))
-        if lease.ports:
-            await _nft(rules.publish(bridge.name, [lease]))
-        return Nic(mac=lease.mac, kind=NicKind.TAP, backend=lease.nic_name)
+        for nic in lease.own:
+            if IPv4Address(nic.ip) not in bridge.gateway.network:
+                raise Conflict(
+                    f"address {nic.address} is not in {bridge.gateway.network}, the network of {bridge.name}",
+                    hint="stop the pod and start it again: it gets a new address",
+                )
+        await self.ready(lease)
+        self._tables.begin(bridge.name, lease)
+        await links.change(list(taps.commands(lease, bridge)))
+        return tuple(Nic(mac=nic.mac, kind=NicKind.TAP, backend=nic.nic_name) for nic in lease.nics)
+
+    async def ready(self, lease: Lease) -> None:
+        await self._tables.finish(lease)
 
     async def detach(self, lease: Lease) -> None:
-        await links.remove([lease.nic_name])
-        if lease.ports:
-            await self._withdraw(lease)
+        await asyncio.gather(links.remove([nic.nic_name for nic in lease.nics]), self._withdraw(lease))
         self._ports.release(lease.ports)
+
+    async def revise(
+        self,
+        lease: Lease,
+        ports: Sequence[PortMapping] = (),
+        *,
+        interfaces: Sequence[InterfaceSpec] = (),
+        allow: AllowLists | None = None,
+        others: Collection[Lease] = (),
+    ) -> Lease:
+        self.check(interfaces, ports, allow)
+        bridge = await self._ready()
+        self._refuse_unfiltered(allow)
+        return replace(
+            lease,
+            nics=wanted.hand_over(lease, interfaces, bridge),
+            ports=self._ports.take(ports, others, had=lease.ports),
+            allow=allow,
+        )
+
+    async def switch(self, before: Lease, after: Lease) -> None:
+        bridge = await self._ready()
+        await self._tables.switch(bridge.name, before, after)
+        if after.ports and not before.ports:
+            await links.change([taps.hairpin(nic) for nic in after.own])
+        kept = {HostPort.of(port) for port in after.ports}
+        self._ports.release(port for port in before.ports if HostPort.of(port) not in kept)
+        self._ports.hold([after])
 
     async def reconcile(self, live: Collection[Lease]) -> None:
         async with self._building:
             if live:
                 self._bridge = await self._build(live)
-                await links.remove(_strays(await links.links(), self._prefix, live))
+                await links.remove(taps.strays(await links.links(), self._prefix, live))
                 self._ports.hold(live)
-            elif own := self._own(found := await links.links()):
+                return
+            found = await links.links()
+            if own := self._own(found):
                 await self._remove(own, found)
+            else:
+                await links.remove(taps.strays(found, self._prefix, ()))
 
     async def close(self) -> None:
         self._ports.close()
+        await self._tables.settle()
         async with self._building:
             found = await links.links()
             own = self._own(found)
-            if own and not any(link.master == own.ifname for link in found.values()):
+            in_use = any(name.startswith(self._prefix) for name in found) or (
+                own is not None and any(link.master == own.ifname for link in found.values())
+            )
+            if own is not None and not in_use:
                 await self._remove(own, found)
 
     async def _withdraw(self, lease: Lease) -> None:
         own = self._own(await links.links())
-        if own is None:
-            return
-        try:
-            await _nft(rules.withdraw(own.ifname, lease))
-        except Unavailable:
-            if await _has_table(own.ifname):
-                raise
+        if own is not None:
+            await self._tables.remove(own.ifname, lease)
+
+    def _refuse_unfiltered(self, allow: AllowLists | None) -> None:
+        if allow and not self._tables.filtered:
+            raise Unsupported(
+                "white lists need nftables' bridge family, which this host's kernel lacks",
+                hint="a kernel with CONFIG_NF_TABLES_BRIDGE has it; hyper doctor shows what is missing",
+            )
 
     # --- The bridge ---
 
@@ -144,15 +198,14 @@ class BridgeNetworks(Networks):
             elif not links.exists(self._bridge.name):
                 log.warning("bridge %s is gone: making it again", self._bridge.name)
                 self._bridge = bridge = await self._build_link(self._bridge.gateway.network)
-                if not await _has_table(bridge.name):
-                    await _nft(rules.table(bridge.name, bridge.gateway.network))
+                await self._tables.make_missing(bridge)
             return self._bridge
 
     async def _build(self, live: Collection[Lease]) -> Bridge:
         """The bridge and its table with the ports of ``live``."""
-        wanted = next((ipaddress.IPv4Interface(lease.address).network for lease in live), None)
-        bridge = await self._build_link(wanted or subnets.parse_subnet(self._settings.subnet))
-        await _nft(rules.table(bridge.name, bridge.gateway.network) + rules.publish(bridge.name, live))
+        had = next((IPv4Interface(nic.address).network for lease in live for nic in lease.own), None)
+        bridge = await self._build_link(had or subnets.parse_subnet(self._settings.subnet))
+        await self._tables.make(bridge, live)
         await firewall.let_through(bridge.name)
         return bridge
 
@@ -164,8 +217,7 @@ class BridgeNetworks(Networks):
                 if attempt == _ATTEMPTS - 1:
                     raise
                 continue
-            taps = [name for name in await links.links() if name.startswith(self._prefix)]
-            await links.change([f"link set dev {name} master {bridge.name}" for name in taps])
+            await links.change(taps.back_to(bridge.name, (await links.links()).values(), self._prefix))
             _set_sysctl("ip_forward", "1")
             _set_sysctl(f"conf/{bridge.name}/route_localnet", "1")
             return bridge
@@ -186,7 +238,8 @@ class BridgeNetworks(Networks):
             gateway = IPv4Interface((subnet.network_address + 1, subnet.prefixlen))
             await self._make(name, gateway, mtu)
         await links.change([f"link set dev {name} up"])
-        return Bridge(name=name, gateway=gateway, mtu=mtu)
+        mac = found[name].address if name in found else subnets.mac_of(gateway.ip)
+        return Bridge(name=name, gateway=gateway, mtu=mtu, mac=mac)
 
     def _choose_name(self, found: dict[str, Link]) -> tuple[str, IPv4Interface | None]:
         """The name of our bridge, and its address when it is there already."""
@@ -234,52 +287,18 @@ class BridgeNetworks(Networks):
     async def _remove(self, bridge: Link, found: dict[str, Link]) -> None:
         """Everything of ours.  The bridge goes last: by its alias a next attempt finds the rest."""
         await self._forwarder.stop()
-        await _nft(rules.remove_table(bridge.ifname))
+        await remove_tables(bridge.ifname)
         await firewall.withdraw(bridge.ifname)
-        await links.remove(_strays(found, self._prefix, ()))
+        await links.remove(taps.strays(found, self._prefix, ()))
         if bridge.ifalias == self._alias:
             await links.remove([bridge.ifname])
         self._bridge = None
 
 
-def _choose_address(
-    bridge: Bridge, pod_id: str, others: Collection[Lease], previous: Lease | None
-) -> IPv4Interface:
-    taken = {IPv4Address(lease.ip) for lease in others}
-    if previous is not None:
-        address = IPv4Interface(previous.address)
-        if address.network == bridge.gateway.network and address.ip not in taken | {bridge.gateway.ip}:
-            return address
-    return subnets.free_address(bridge.gateway, pod_id, taken)
-
-
-def _only_ipv4(ports: Sequence[PortMapping]) -> Sequence[PortMapping]:
-    for port in ports:
-        if ":" in port.host_ip:
-            raise InvalidRequest(
-                f"cannot publish {port}: pods have IPv4 addresses only",
-                hint="publish at an IPv4 address of the host, or at all by naming none",
-            )
-    return ports
-
-
-def _tap_commands(lease: Lease, bridge: Bridge) -> list[str]:
-    name = lease.nic_name
-    leftover = [f"link delete dev {name}"] if links.exists(name) else []
-    # A pod that asks for its own published port gets its packet back through its own bridge port.
-    hairpin = [f"link set dev {name} type bridge_slave hairpin on"] if lease.ports else []
-    return [
-        *leftover,
-        f"tuntap add dev {name} mode tap",
-        f"link set dev {name} addrgenmode none master {bridge.name} mtu {bridge.mtu} up",
-        *hairpin,
-    ]
-
-
 async def _remove_abandoned(found: dict[str, Link]) -> None:
     for link in found.values():
         if _is_abandoned(link, found):
-            await _nft(rules.remove_table(link.ifname))
+            await remove_tables(link.ifname)
             await links.remove([link.ifname])
 
 
@@ -289,12 +308,6 @@ def _is_abandoned(link: Link, found: dict[str, Link]) -> bool:
         return False
     has_taps = any(other.master == link.ifname for other in found.values())
     return not has_taps and not Path(link.ifalias.removeprefix(_ALIAS)).exists()
-
-
-def _strays(found: dict[str, Link], prefix: str, live: Collection[Lease]) -> list[str]:
-    """Our taps, and bridges half made, that belong to no live pod."""
-    wanted = {lease.nic_name for lease in live}
-    return [name for name in found if name.startswith(prefix) and name not in wanted]
 
 
 def _names(first: str) -> Iterator[str]:
@@ -320,19 +333,4 @@ def _set_sysctl(name: str, value: str) -> None:
         raise Unavailable(
             f"cannot set {path} to {value}: {error.strerror}",
             hint="pods reach nothing without it; a container that runs hyperd must be privileged",
-        ) from error
-
-
-async def _has_table(name: str) -> bool:
-    tables = await run([firewall.nft(), "list", "tables", "ip"])
-    return f"table ip {name}" in tables.decode().splitlines()
-
-
-async def _nft(text: str) -> None:
-    try:
-        await run([firewall.nft(), "-f", "-"], stdin=text.encode())
-    except Unavailable as error:
-        raise Unavailable(
-            f"cannot set the rules of the network: {error.message}",
-            hint="restart hyperd if another program flushed the rules; hyper doctor shows what is missing",
         ) from error

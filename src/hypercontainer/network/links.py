@@ -33,6 +33,7 @@ class Link(msgspec.Struct):
 
     ifname: str = ""
     ifalias: str = ""
+    address: str = ""  # the MAC
     mtu: int = 1500
     master: str = ""
     linkinfo: LinkInfo = msgspec.field(default_factory=LinkInfo)

@@ -12,6 +12,7 @@ import errno
 import random
 import socket
 from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -22,23 +23,39 @@ _CHOICE = range(32768, 61000)  # ip_local_port_range's default (ip(7)), where Do
 _ATTEMPTS = 200
 
 
+class HostPort(NamedTuple):
+    """What two mappings cannot share."""
+
+    host_ip: str
+    number: int
+    protocol: str
+
+    @classmethod
+    def of(cls, port: PortMapping) -> HostPort:
+        return cls(port.host_ip, port.host_port, port.protocol)
+
+
 class PortHolder:
     """The sockets that hold published ports.  They end with the process: no more than a courtesy."""
 
     def __init__(self) -> None:
-        self._sockets: dict[PortMapping, socket.socket] = {}
+        self._sockets: dict[HostPort, socket.socket] = {}
 
-    def take(self, ports: Sequence[PortMapping], others: Collection[Lease]) -> tuple[PortMapping, ...]:
+    def take(
+        self, ports: Sequence[PortMapping], others: Collection[Lease], had: Collection[PortMapping] = ()
+    ) -> tuple[PortMapping, ...]:
         """``ports`` with each 0 replaced by a free port, all of them held from now on, or none.
 
-        Raises Conflict for a port that a pod or another program has.
+        ``had`` are the ports that the pod, or the one that it takes over from, holds already.  Raises
+        Conflict for a port that another pod or program has.
         """
         taken: list[PortMapping] = []
+        held = {HostPort.of(port) for port in had}
         try:
             for port in ports:
-                taken.append(self._take(port, others, taken))
+                taken.append(self._take(port, others, taken, held))
         except BaseException:
-            self.release(taken)
+            self.release([port for port in taken if HostPort.of(port) not in held])
             raise
         return tuple(taken)
 
@@ -46,30 +63,38 @@ class PortHolder:
         """Hold what pods that outlived a daemon publish, as far as nobody else does."""
         for lease in leases:
             for port in lease.ports:
-                if port not in self._sockets:
+                if HostPort.of(port) not in self._sockets:
                     with contextlib.suppress(Conflict, InvalidRequest, Unavailable):
-                        self._sockets[port] = _bind(port)
+                        self._sockets[HostPort.of(port)] = _bind(port)
 
     def release(self, ports: Iterable[PortMapping]) -> None:
         for port in ports:
-            if held := self._sockets.pop(port, None):
+            if held := self._sockets.pop(HostPort.of(port), None):
                 held.close()
 
     def close(self) -> None:
-        self.release(list(self._sockets))
+        for held in self._sockets.values():
+            held.close()
+        self._sockets.clear()
 
     def _take(
-        self, port: PortMapping, others: Collection[Lease], own: Collection[PortMapping]
+        self,
+        port: PortMapping,
+        others: Collection[Lease],
+        own: Collection[PortMapping],
+        held: Collection[HostPort],
     ) -> PortMapping:
         published = [theirs for lease in others for theirs in lease.ports] + list(own)
         if port.host_port:
             _refuse_overlap(port, published)
-            self._sockets[port] = _bind(port)
+            if HostPort.of(port) not in held:
+                self._sockets[HostPort.of(port)] = _bind(port)
             return port
         for number in random.sample(_CHOICE, _ATTEMPTS):
             chosen = replace(port, host_port=number)
-            with contextlib.suppress(Conflict):
-                return self._take(chosen, others, own)
+            if HostPort.of(chosen) not in held:
+                with contextlib.suppress(Conflict):
+                    return self._take(chosen, others, own, held)
         raise Unavailable(
             f"no free {port.protocol} port was found on the host in {_ATTEMPTS} attempts",
             hint="name the host port: HOST_PORT:CONTAINER_PORT",

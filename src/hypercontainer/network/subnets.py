@@ -87,6 +87,6 @@ def nic_prefix(owner: str) -> str:
     return f"hy{letters(owner, 4)}"
 
 
-def nic_name(owner: str, pod_id: str) -> str:
+def nic_name(owner: str, pod_id: str, index: int = 0) -> str:
     """Unique on the host, the same after a restart, and of the 15 bytes that a link may have (IFNAMSIZ)."""
-    return f"{nic_prefix(owner)}{letters(pod_id, 9)}"
+    return f"{nic_prefix(owner)}{letters(f'{pod_id}/{index}' if index else pod_id, 9)}"

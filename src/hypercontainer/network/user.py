@@ -22,14 +22,17 @@ import os
 import re
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface
 from pathlib import Path
 
+import msgspec
+
 from hypercontainer.config import Paths, Settings
-from hypercontainer.errors import Conflict, Unavailable, Unsupported
+from hypercontainer.errors import Conflict, InvalidRequest, Unavailable, Unsupported
 from hypercontainer.model.machine import Nic, NicKind
-from hypercontainer.model.network import Lease, PortMapping
+from hypercontainer.model.network import AllowLists, InterfaceSpec, Lease, NicLease, PortMapping
+from hypercontainer.network import interfaces as wanted
 from hypercontainer.network import relay, subnets
 from hypercontainer.network.background import Background
 from hypercontainer.network.base import Networks
@@ -40,6 +43,8 @@ from hypercontainer.process import find_program, run
 log = logging.getLogger(__name__)
 
 _MTU = 1500
+_ROOT = "run hyperd as root"
+_STOPPED = "stop the pod, change its ports, and start it again; or run hyperd as root"
 _SOCKET_PATH_MAX = 107  # of sockaddr_un, unix(7): passt takes the path as it is
 _FINISHES_HANDSHAKES = "20250101"  # releases of passt from then on surely do
 
@@ -83,43 +88,72 @@ class UserNetworks(Networks):
         self._owner = str(paths.state)
         self.directory = paths.run / "network"
 
+    def check(
+        self, interfaces: Sequence[InterfaceSpec], ports: Sequence[PortMapping], allow: AllowLists | None
+    ) -> None:
+        """passt is one NIC, and no host's bridge; and who connects it passes on without a question."""
+        wanted.check(interfaces, ports, None, own="")
+        spec = interfaces[0] if interfaces else InterfaceSpec()
+        if len(interfaces) > 1 or spec.bridge:
+            raise Unsupported(
+                f"{'an interface on a bridge' if spec.bridge else 'a second interface'} needs root",
+                hint=_ROOT,
+            )
+        if spec.address or spec.gateway:
+            raise Unsupported("the address of a pod is not to be chosen without root", hint=_ROOT)
+        if spec.mtu > _MTU:
+            raise InvalidRequest(f"an MTU of {spec.mtu} is more than the {_MTU} of passt")
+        if allow:
+            raise Unsupported(
+                "white lists need rules of the host's firewall, which are root's",
+                hint=f"{_ROOT}, or publish ports at 127.0.0.1 only: -p 127.0.0.1:8080:80",
+            )
+
     async def allocate(
         self,
         pod_id: str,
         ports: Sequence[PortMapping] = (),
         *,
+        interfaces: Sequence[InterfaceSpec] = (),
+        allow: AllowLists | None = None,
         others: Collection[Lease] = (),
         previous: Lease | None = None,
     ) -> Lease:
+        self.check(interfaces, ports, allow)
         find_program("passt", package="passt")
         subnet = subnets.parse_subnet(self._settings.subnet)
         gateway, address = (
             IPv4Interface((subnet.network_address + number, subnet.prefixlen)) for number in (1, 2)
         )
-        resolver = host_resolver()
-        chosen = _probe_ports(ports, others)
-        return Lease(
+        spec = interfaces[0] if interfaces else InterfaceSpec()
+        nic = NicLease(
             nic_name=subnets.nic_name(self._owner, pod_id),
-            mac=subnets.mac_of(address.ip),
+            mac=spec.mac.lower() or subnets.mac_of(address.ip),
             address=str(address),
             gateway=str(gateway.ip),
-            mtu=_MTU,
+            mtu=spec.mtu or _MTU,
+            name=spec.name or "eth0",
+        )
+        resolver = host_resolver()
+        return Lease(
+            nics=(nic,),
             # Servers on the host's loopback are asked by passt, for queries to the gateway.
-            dns=self._settings.dns or resolver.servers or (str(gateway.ip),),
+            dns=self._settings.dns or resolver.servers or (nic.gateway,),
             search=resolver.search,
-            ports=chosen,
+            ports=_probe_ports(ports, others),
         )
 
-    async def attach(self, lease: Lease, kinds: frozenset[NicKind]) -> Nic:
+    async def attach(self, lease: Lease, kinds: frozenset[NicKind]) -> tuple[Nic, ...]:
         if not kinds & {NicKind.STREAM, NicKind.PACKET}:
             raise Unsupported("this hypervisor driver has no NIC that works without root")
         await self.detach(lease)
         self.directory.mkdir(parents=True, exist_ok=True)
-        files = self._files(lease.nic_name)
+        (nic,) = lease.nics
+        files = self._files(nic.nic_name)
         kind = NicKind.STREAM if NicKind.STREAM in kinds else NicKind.PACKET
         if kind is NicKind.STREAM and not await _needs_relay(lease):
             await _start_passt(lease, files)
-            return Nic(mac=lease.mac, kind=kind, backend=str(files.stream))
+            return (Nic(mac=nic.mac, kind=kind, backend=str(files.stream)),)
         started = await asyncio.gather(
             _start_passt(lease, files), run(_relay_command(kind, files)), return_exceptions=True
         )
@@ -127,16 +161,44 @@ class UserNetworks(Networks):
             if isinstance(failure, BaseException):
                 await self._remove(files)
                 raise failure
-        return Nic(mac=lease.mac, kind=kind, backend=str(files.relayed))
+        return (Nic(mac=nic.mac, kind=kind, backend=str(files.relayed)),)
+
+    async def ready(self, lease: Lease) -> None:
+        pass
 
     async def detach(self, lease: Lease) -> None:
-        await self._remove(self._files(lease.nic_name))
+        for nic in lease.nics:
+            await self._remove(self._files(nic.nic_name))
+
+    async def revise(
+        self,
+        lease: Lease,
+        ports: Sequence[PortMapping] = (),
+        *,
+        interfaces: Sequence[InterfaceSpec] = (),
+        allow: AllowLists | None = None,
+        others: Collection[Lease] = (),
+    ) -> Lease:
+        """passt has its ports from its start to its end, and ends with the machine."""
+        self.check(interfaces, ports, allow)
+        spec = interfaces[0] if interfaces else InterfaceSpec()
+        (nic,) = lease.nics
+        if spec.mac.lower() not in {"", nic.mac}:
+            raise Unsupported("the MAC of a running machine's NIC cannot be changed")
+        if not _has_ports(lease, ports):
+            raise Unsupported(
+                "published ports of a running pod cannot be changed without root", hint=_STOPPED
+            )
+        return replace(lease, nics=(replace(nic, name=spec.name or "eth0", mtu=spec.mtu or _MTU),))
+
+    async def switch(self, before: Lease, after: Lease) -> None:
+        pass
 
     async def reconcile(self, live: Collection[Lease]) -> None:
-        wanted = {lease.nic_name for lease in live}
-        for name in self._names() - wanted:
+        names = {nic.nic_name for lease in live for nic in lease.nics}
+        for name in self._names() - names:
             await self._remove(self._files(name))
-        for name in wanted:
+        for name in names:
             if self._files(name).passt.find() is None:
                 log.warning("passt of NIC %s is gone: its pod has no network until it is restarted", name)
 
@@ -156,6 +218,19 @@ class UserNetworks(Networks):
         await files.passt.stop()
         for path in (files.relayed, files.stream, files.log):
             path.unlink(missing_ok=True)
+
+
+def _has_ports(lease: Lease, ports: Sequence[PortMapping]) -> bool:
+    """Whether ``lease`` publishes just ``ports``; a host port of 0 is any."""
+    left = list(lease.ports)
+    for port in sorted(ports, key=lambda port: not port.host_port):
+        match = next(
+            (mine for mine in left if port in {mine, msgspec.structs.replace(mine, host_port=0)}), None
+        )
+        if match is None:
+            return False
+        left.remove(match)
+    return not left
 
 
 def _probe_ports(ports: Sequence[PortMapping], others: Collection[Lease]) -> tuple[PortMapping, ...]:
@@ -185,6 +260,7 @@ async def _start_passt(lease: Lease, files: NicFiles) -> None:
 
 def passt_command(lease: Lease, files: NicFiles) -> list[str]:
     """passt for one machine: everything is said, so that nothing is learnt from the host's interfaces."""
+    (nic,) = lease.nics
     return [
         find_program("passt", package="passt"),
         *("--quiet", "--one-off", "--ipv4-only"),
@@ -194,8 +270,8 @@ def passt_command(lease: Lease, files: NicFiles) -> list[str]:
         *("--socket", str(files.stream)),
         *("--pid", str(files.passt.pid_file)),
         *("--log-file", str(files.log)),
-        *("--address", lease.ip, "--netmask", lease.address.partition("/")[2]),
-        *("--gateway", lease.gateway, "--mtu", str(lease.mtu)),
+        *("--address", nic.ip, "--netmask", nic.address.partition("/")[2]),
+        *("--gateway", nic.gateway, "--mtu", str(nic.mtu)),
         "--no-map-gw",  # or the gateway's address would be the host's loopback, open to the guest
         *("--no-dhcp", "--no-dhcpv6", "--no-ndp", "--no-ra", "--no-dhcp-search"),
         *_forwarded_dns(lease),
@@ -205,7 +281,8 @@ def passt_command(lease: Lease, files: NicFiles) -> list[str]:
 
 def _forwarded_dns(lease: Lease) -> list[str]:
     """passt asks the host's own server for who asks the gateway, when the pod was told to."""
-    return ["--dns-forward", lease.gateway] if lease.gateway in lease.dns else ["--no-dhcp-dns"]
+    gateway = lease.nics[0].gateway
+    return ["--dns-forward", gateway] if gateway in lease.dns else ["--no-dhcp-dns"]
 
 
 def _published(port: PortMapping) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypercontainer.engine import messages, slots
 from hypercontainer.engine.records import ContainerRecord, PodRecord
 from hypercontainer.guest.protocol import ResourceLimit, Setting
-from hypercontainer.model.network import Lease
+from hypercontainer.model.network import Lease, NicLease
 from hypercontainer.model.pod import ContainerSpec, ExecSpec, PodSpec
 from hypercontainer.model.pod import ResourceLimit as LimitSpec
 
@@ -51,20 +51,14 @@ def hosts_of(pod: PodRecord, *names: str) -> list[str]:
 
 
 def test_the_files_of_a_container_know_its_network() -> None:
-    lease = Lease(
-        nic_name="hy0",
-        mac="02:00:00:00:00:01",
-        address="10.0.0.2/24",
-        gateway="10.0.0.1",
-        mtu=1500,
-        dns=("9.9.9.9",),
-    )
+    nic = NicLease(nic_name="hy0", mac="02:00:00:00:00:01", address="10.0.0.2/24", mtu=1500)
+    lease = Lease(nics=(nic,), dns=("9.9.9.9",), search=("a.example",))
     pod = a_pod(lease, hostname="web", dns=("1.1.1.1",), dns_options=("ndots:2",))
     message = messages.create_container(pod, a_container(), ["db", "log"])
     files = {file.path: file.data.decode() for file in message.files}
     assert files["/etc/hostname"] == "web\n"
     assert "10.0.0.2\tweb db log\n" in files["/etc/hosts"]
-    assert files["/etc/resolv.conf"] == "nameserver 1.1.1.1\noptions ndots:2\n"
+    assert files["/etc/resolv.conf"] == "search a.example\nnameserver 1.1.1.1\noptions ndots:2\n"
 
 
 def test_without_a_network_the_containers_reach_each_other_at_loopback() -> None:
