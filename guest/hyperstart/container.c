@@ -176,6 +176,7 @@ int container_signal(struct container *container, int number)
 
 void container_kill(struct container *container)
 {
+	container->was_killed = true;
 	if (container->cgroup < 0 || cgroup_kill(container->cgroup))
 		container_signal(container, SIGKILL);
 }
@@ -279,6 +280,7 @@ int container_remove(const struct msg_remove_container *message, uint32_t reques
 	container->tries = 0;
 	container->removal.expired = try_removal;
 	container_kill(container);
+	processes_kill_archives(container);
 	timer_arm(&container->removal, 0);
 	return ANSWERED_LATER;
 }

@@ -18,6 +18,11 @@ struct container {
 	int mount_namespace;
 	int terminals; /* its devpts: terminals are opened there, and named as its processes see them */
 	int cgroup; /* -1: there are no cgroups */
+	/*
+	 * What is born in a cgroup that was killed once dies at birth: cgroup_css_set_fork() of Linux
+	 * 6.12 compares the count of kills with that of the parent's cgroup.
+	 */
+	bool was_killed;
 	uint8_t slots[2]; /* of the image and of the writable directory */
 	char writable[CONTAINER_PATH]; /* the writable directory, below its slot */
 	uint32_t request; /* who waits for the job */

@@ -36,7 +36,7 @@
 
 /* --- Streams --- */
 
-static int take_streams(const struct stdio *stdio)
+int exec_take_streams(const struct stdio *stdio)
 {
 	for (int i = 0; i < 3; i++)
 		if (dup2(stdio->fds[i], i) < 0) /* ours are above 2: main.c sees to that */
@@ -141,7 +141,7 @@ static uint64_t capabilities_for(const struct msg_start_process *message)
 	return message->privileged || message->in_machine ? UINT64_MAX : default_capabilities;
 }
 
-static int set_capabilities(uint64_t wanted)
+int exec_set_capabilities(uint64_t wanted)
 {
 	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct data[2];
@@ -179,7 +179,7 @@ static int become(const struct user *user, uint64_t capabilities)
 		return failed("setgid", "");
 	if (setresuid(user->uid, user->uid, user->uid))
 		return failed("setuid", "");
-	return set_capabilities(capabilities); /* for root; others have lost theirs with setresuid */
+	return exec_set_capabilities(capabilities); /* for root; others have lost theirs with setresuid */
 }
 
 /* --- Environment and directory --- */
@@ -257,7 +257,7 @@ static int try_exec(char *const *argv, char *const *environment)
 }
 
 /* Unlike hyperstart, what it starts may be killed when memory runs out. */
-static int allow_oom_kill(void)
+int exec_allow_oom_kill(void)
 {
 	return guest.in_namespaces ? 0 : write_text(AT_FDCWD, "/proc/self/oom_score_adj", "0");
 }
@@ -265,10 +265,10 @@ static int allow_oom_kill(void)
 static int prepare(const struct container *container, const struct stdio *stdio,
 		   const struct msg_start_process *message, struct user *user)
 {
-	int result = take_streams(stdio);
+	int result = exec_take_streams(stdio);
 
 	if (!result)
-		result = allow_oom_kill();
+		result = exec_allow_oom_kill();
 	if (!result && container)
 		result = join(container, message->in_machine);
 	cleanup_fd int root = result ? -1 : open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "container.h"
 #include "job.h"
@@ -14,3 +15,8 @@ struct stdio {
 
 _Noreturn void exec_process(const struct job *job, const struct container *container,
 			    const struct stdio *stdio, const struct msg_start_process *message);
+
+/* Steps of it that other children of hyperstart need too: 0 or -errno. */
+int exec_take_streams(const struct stdio *stdio); /* as 0, 1 and 2, in a session of its own */
+int exec_allow_oom_kill(void);
+int exec_set_capabilities(uint64_t wanted);

@@ -83,7 +83,7 @@ static pid_t fork_into(const struct place *place)
 	struct clone_arguments arguments = { .flags = place->namespaces, .exit_signal = SIGCHLD };
 	pid_t pid = -1;
 
-	if (place->cgroup >= 0) {
+	if (place->cgroup >= 0 && !place->moves) {
 		arguments.flags |= CLONE_INTO_CGROUP_;
 		arguments.cgroup = (uint64_t)place->cgroup;
 		pid = sys_clone3(&arguments);

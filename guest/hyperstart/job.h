@@ -34,6 +34,7 @@ struct place {
 	uint64_t namespaces; /* CLONE_NEW* to make */
 	bool in_pod; /* in the pod's PID namespace */
 	int cgroup; /* directory of the cgroup to be born in; -1: hyperstart's */
+	bool moves; /* into it right after: slower, by milliseconds */
 };
 
 /* As fork(2): 0 in the child, which must end by execve or _exit.  -errno: nothing was started. */

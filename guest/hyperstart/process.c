@@ -13,6 +13,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "archive.h"
 #include "cgroup.h"
 #include "exec.h"
 #include "fd.h"
@@ -173,11 +174,15 @@ static void process_is_started(struct job *job, int result)
 		end_process(process);
 }
 
-int process_start(const struct msg_start_process *message, uint32_t request)
+/* An archive's child is in the container's mounts only: what runs there, and its end, is not its own. */
+static int start(const struct msg_start_process *message, const struct msg_start_archive *archive,
+		 uint32_t request)
 {
 	struct container *container = message->container[0] ? container_find(message->container) : NULL;
-	struct place place = { .in_pod = container && !message->in_machine,
-			       .cgroup = container ? container->cgroup : -1 };
+	bool is_inside = container && !archive;
+	const struct place place = { .in_pod = is_inside && !message->in_machine,
+				     .cgroup = is_inside ? container->cgroup : -1,
+				     .moves = is_inside && container->was_killed };
 	struct stdio stdio = { .fds = { -1, -1, -1 } };
 	struct process *process;
 	int result = check(message, container);
@@ -188,9 +193,12 @@ int process_start(const struct msg_start_process *message, uint32_t request)
 	if (!process)
 		return failed_with(ENOMEM, "start process", message->argv[0]);
 	process->request = request;
+	process->is_archive = archive != NULL;
 	result = message->terminal ? open_terminal(process, message, &stdio)
 				   : open_pipes(process, message->stdin_, &stdio);
 	pid_t pid = result ? result : job_start(&process->job, &place, process_is_started);
+	if (pid == 0 && archive)
+		archive_run(&process->job, container, &stdio, archive);
 	if (pid == 0)
 		exec_process(&process->job, container, &stdio, message);
 	close_stdio(&stdio);
@@ -200,6 +208,28 @@ int process_start(const struct msg_start_process *message, uint32_t request)
 	}
 	process->pid = pid;
 	return ANSWERED_LATER;
+}
+
+int process_start(const struct msg_start_process *message, uint32_t request)
+{
+	return start(message, NULL, request);
+}
+
+int process_start_archive(const struct msg_start_archive *message, uint32_t request)
+{
+	static char name[] = "archive";
+	char *argv[] = { name, NULL };
+	const struct msg_start_process process = {
+		.process = message->process,
+		.container = message->container,
+		.argv = argv,
+		.argv_count = 1,
+		.stdin_ = message->unpack,
+	};
+
+	if (!message->container[0])
+		return failed_with(ENOENT, "find container", "");
+	return start(&process, message, request);
 }
 
 /* --- While it runs --- */
@@ -317,9 +347,16 @@ int processes_signal(struct container *container, int number)
 	int count = 0;
 
 	for (struct process *process = guest.processes; process; process = process->next)
-		if (process->container == container && process->pid)
+		if (process->container == container && process->pid && !process->is_archive)
 			count += !kill(process->pid, number);
 	return count ? 0 : failed_with(ESRCH, "kill", "container");
+}
+
+void processes_kill_archives(const struct container *container)
+{
+	for (struct process *process = guest.processes; process; process = process->next)
+		if (process->container == container && process->pid && process->is_archive)
+			kill(process->pid, SIGKILL);
 }
 
 void processes_forget_container(const struct container *container)

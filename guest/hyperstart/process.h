@@ -16,6 +16,7 @@ struct process {
 	struct container *container; /* NULL: none, or it is removed */
 	pid_t pid; /* 0: it has been reaped */
 	bool is_main;
+	bool is_archive; /* hyperstart's own, and none of those that make the container run */
 	bool is_starting; /* execve has not been heard of yet */
 	bool exit_is_sent; /* on this connection */
 	bool out_of_memory;
@@ -31,6 +32,7 @@ struct process {
 
 struct process *process_find(uint32_t id);
 int process_start(const struct msg_start_process *message, uint32_t request);
+int process_start_archive(const struct msg_start_archive *message, uint32_t request);
 int process_signal(const struct msg_signal_process *message);
 int process_resize(const struct msg_resize_terminal *message);
 void process_forget(uint32_t id);
@@ -43,6 +45,7 @@ void processes_kill_all(void);
 bool container_has_processes(const struct container *container);
 /* Those that hyperd started in it: where there are no cgroups. */
 int processes_signal(struct container *container, int number);
+void processes_kill_archives(const struct container *container); /* before it is removed */
 void processes_forget_container(const struct container *container);
 
 /* One frame of one stream, taking turns: false when none has anything to send. */

@@ -136,6 +136,11 @@ static int start_process(const union msg_any *message, uint32_t id)
 	return process_start(&message->start_process, id);
 }
 
+static int start_archive(const union msg_any *message, uint32_t id)
+{
+	return process_start_archive(&message->start_archive, id);
+}
+
 static int signal_process(const union msg_any *message, uint32_t id)
 {
 	(void)id;
@@ -199,6 +204,7 @@ static int (*const handlers[])(const union msg_any *message, uint32_t id) = {
 	[MSG_CREATE_CONTAINER] = create_container,
 	[MSG_REMOVE_CONTAINER] = remove_container,
 	[MSG_START_PROCESS] = start_process,
+	[MSG_START_ARCHIVE] = start_archive,
 	[MSG_SIGNAL_PROCESS] = signal_process,
 	[MSG_RESIZE_TERMINAL] = resize_terminal,
 	[MSG_FORGET_PROCESS] = forget_process,

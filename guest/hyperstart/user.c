@@ -131,24 +131,43 @@ static bool find_passwd(int root, const char *text, struct user *user, char name
 	return is_found || is_id;
 }
 
-static bool find_group(int root, const char *text, gid_t *gid)
+bool user_find_gid(int root, const char *name, uint32_t *gid)
 {
 	FILE *file = open_database(root, "/etc/group");
 	char line[LINE_LIMIT];
 	struct group_line entry;
-	uint32_t id = 0;
-	bool is_id = parse_id(text, &id), is_found = false;
+	bool is_found = false;
 
 	while (file && !is_found && next_line(file, line)) {
-		is_found = parse_group(line, &entry) && !strcmp(entry.name, text);
+		is_found = parse_group(line, &entry) && !strcmp(entry.name, name);
 		if (is_found)
 			*gid = entry.gid;
 	}
 	if (file)
 		fclose(file);
-	if (!is_found && is_id)
-		*gid = id;
-	return is_found || is_id;
+	return is_found;
+}
+
+static bool find_group(int root, const char *text, gid_t *gid)
+{
+	return user_find_gid(root, text, gid) || parse_id(text, gid);
+}
+
+bool user_find_uid(int root, const char *name, uint32_t *uid)
+{
+	FILE *file = open_database(root, "/etc/passwd");
+	char line[LINE_LIMIT];
+	struct passwd_line entry;
+	bool is_found = false;
+
+	while (file && !is_found && next_line(file, line)) {
+		is_found = parse_passwd(line, &entry) && !strcmp(entry.name, name);
+		if (is_found)
+			*uid = entry.uid;
+	}
+	if (file)
+		fclose(file);
+	return is_found;
 }
 
 static void add_group(struct user *user, gid_t gid)

@@ -1,6 +1,7 @@
 /* Who a process runs as: names and numbers by the container's own /etc/passwd and /etc/group. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -22,3 +23,7 @@ struct user {
  * more groups.  The files are the container's: any bytes, any size.
  */
 int user_find(int root, const char *text, char *const *extra, size_t extra_count, struct user *user);
+
+/* The number behind a name; false when the container has no such name. */
+bool user_find_uid(int root, const char *name, uint32_t *uid);
+bool user_find_gid(int root, const char *name, uint32_t *gid);

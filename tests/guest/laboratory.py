@@ -32,6 +32,7 @@ from hypercontainer.guest.protocol import (
     Setting,
     SetUpPod,
     Source,
+    StartArchive,
     StartProcess,
     Stream,
 )
@@ -201,6 +202,23 @@ class Pod:
         result = await self.shell(script, **options)
         assert result.status == 0, result
         return result.output.decode()
+
+    async def pack(self, path: str, *, container: str = "c1", follow: bool = False) -> Result:
+        """The tar stream of ``path`` as ``output``."""
+        message = StartArchive(next(_numbers), container, path, False, follow, False)
+        return await finish(await self.agent.start_process(message))
+
+    async def unpack(
+        self, path: str, tar: bytes, *, container: str = "c1", keep_owners: bool = True
+    ) -> Result:
+        message = StartArchive(next(_numbers), container, path, True, False, keep_owners)
+        process = await self.agent.start_process(message)
+        feeding = asyncio.ensure_future(feed(process, tar))
+        try:
+            return await finish(process)
+        finally:
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
 
     def hyperstart_pid(self) -> int:
         """As the host counts: the child of the driver's unshare."""

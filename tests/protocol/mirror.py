@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import selectors
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -18,18 +19,20 @@ from hypercontainer.process import find_program
 ROOT = Path(__file__).resolve().parents[2]
 C_DIRECTORY = ROOT / "guest/hyperstart"
 SOURCES = [C_DIRECTORY / "wire.c", C_DIRECTORY / "protocol.gen.c"]
-WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
+WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror", "-D_GNU_SOURCE"]
 COMPILERS = {"gcc": "gcc", "clang": "clang", "musl-gcc": "musl-tools"}  # and Debian's package
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
 
 
-def build(source: Path, target: Path, *options: str, compiler: str = "gcc") -> Path:
-    """Compile ``source`` with the protocol; skips the test when the compiler is not there."""
+def build(
+    source: Path, target: Path, *options: str, compiler: str = "gcc", parts: Sequence[Path] = SOURCES
+) -> Path:
+    """Compile ``source`` with the protocol, or other parts; skips the test without the compiler."""
     try:
         program = find_program(compiler, package=COMPILERS[compiler])
     except Unavailable as error:
         pytest.skip(f"{error}: {error.hint}")
-    sources = [str(path) for path in [source, *SOURCES]]
+    sources = [str(path) for path in [source, *parts]]
     command = [program, *WARNINGS, *options, f"-I{C_DIRECTORY}", *sources, "-o", str(target)]
     result = subprocess.run(command, capture_output=True, text=True)
     if "cannot find" in result.stderr and "libclang_rt" in result.stderr:

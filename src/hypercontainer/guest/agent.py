@@ -27,6 +27,7 @@ from hypercontainer.guest.protocol import (
     Message,
     Output,
     OutputEnd,
+    StartArchive,
     StartProcess,
     Stream,
     Welcome,
@@ -113,8 +114,8 @@ class Agent:
             raise _refusal(answer)
         return answer
 
-    async def start_process(self, message: StartProcess) -> Process:
-        """Start a process; GuestError with execve's errno when it cannot be."""
+    async def start_process(self, message: StartProcess | StartArchive) -> Process:
+        """Start a process; GuestError with the errno of execve, or of opening the archive's path, if not."""
         if message.process in self._processes:
             raise InvalidState(f"process number {message.process} is in use")
         process = self._processes[message.process] = Process(self, message.process)

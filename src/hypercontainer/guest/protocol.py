@@ -314,7 +314,8 @@ class StartArchive(Message, number=36):
     """Start a process of hyperstart's own that reads or writes a tar stream.  Reply: Started.
 
     Its streams and end are as any process's: what went wrong stands on stderr, and the status is 1.
-    Paths are resolved inside the container's root, where nothing need be running.
+    Paths are resolved inside the container's root, where nothing need be running.  Entries are named from
+    the last name of ``path`` on: ``log/x`` for /var/log, ``./x`` when it ends in "/", "." or "..".
     """
 
     process: U32  # as in StartProcess

@@ -38,6 +38,7 @@ from hypercontainer.guest.protocol import (
     OutputEnd,
     OutputWindow,
     Processes,
+    StartArchive,
     Started,
     StartProcess,
     Statistics,
@@ -55,6 +56,7 @@ DIAGNOSTICS = 1000  # lines on one connection; the rest is not worth the log
 
 REPLIES: dict[type[Message], type[Message]] = {
     StartProcess: Started,
+    StartArchive: Started,
     GetStatistics: Statistics,
     GetProcesses: Processes,
     GetTimeline: Timeline,
@@ -234,7 +236,7 @@ class Session:
         self._last_request = self._last_request % (2**32 - 1) + 1  # never 0
         self._send(message, self._last_request)
         self._pending[self._last_request] = message
-        if isinstance(message, StartProcess) and message.process not in self._processes:
+        if isinstance(message, StartProcess | StartArchive) and message.process not in self._processes:
             self._processes[message.process] = _Process()
             self._starting.add(message.process)
         return self._last_request
@@ -251,10 +253,14 @@ class Session:
 
     def _after(self, request: Message, reply: Message) -> None:
         match request, reply:
-            case StartProcess(process=number), Started() if number in self._starting:
+            case StartProcess(process=number) | StartArchive(process=number), Started() if (
+                number in self._starting
+            ):
                 self._starting.discard(number)
                 self.ask(number)
-            case StartProcess(process=number), Failed() if number in self._starting:
+            case StartProcess(process=number) | StartArchive(process=number), Failed() if (
+                number in self._starting
+            ):
                 self._drop(number)  # a refusal because the number is in use is not its end
             case ForgetProcess(process=number), Done():
                 self._drop(number)
