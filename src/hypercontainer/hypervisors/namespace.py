@@ -18,15 +18,17 @@ from typing import ClassVar
 
 from hypercontainer.errors import HypervisorError
 from hypercontainer.hypervisors._vmm import CHANNEL_DESCRIPTOR, VmmHypervisor, VmmMachine
+from hypercontainer.hypervisors.base import Machine
 from hypercontainer.model.machine import Capabilities, Isolation, MachineConfig
 from hypercontainer.process import ProcessId, find_program
 
 ROOT = "root"
 READY = "ready"
 ALLOWED = "HYPER_TEST_NAMESPACE"
-_UNMOUNT_TIMEOUT_S = 5.0
+_CLEAR_TIMEOUT_S = 5.0
 
-# $1: cgroup to be made and joined, or empty; $2: root; then slots up to "--", then hyperstart's command.
+# $1: cgroup to be made and joined, or empty; $2: root; then "ro" or "rw" and a path for each slot up to
+# "--", then hyperstart's command.
 _OUTSIDE = r"""
 if [ -n "$1" ] && mkdir -p "$1" 2>/dev/null; then echo $$ >"$1/cgroup.procs"; fi
 shift
@@ -42,9 +44,9 @@ mount -t sysfs sysfs "$root/sys"
 slot=0
 while [ "$1" != -- ]; do
     mkdir -p "$root/disks/$slot"
-    if [ -d "$1" ]; then option=bind; else option=loop; fi
-    mount -o "$option" "$1" "$root/disks/$slot"
-    slot=$((slot + 1)); shift
+    if [ -d "$2" ]; then option=bind; else option=loop,$1; fi
+    mount -o "$option" "$2" "$root/disks/$slot"
+    slot=$((slot + 1)); shift 2
 done
 shift
 cd "$root"
@@ -72,9 +74,9 @@ class NamespaceMachine(VmmMachine):
 
     async def _clear_away(self) -> None:
         """The kernel unmounts a namespace some time after its last process: a disk is in use until then."""
-        _remove_cgroup(self._cgroup)
+        await _remove_cgroup(self._cgroup)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_UNMOUNT_TIMEOUT_S):
+            async with asyncio.timeout(_CLEAR_TIMEOUT_S):
                 while self._written & _loop_files():  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
 
@@ -107,7 +109,7 @@ class Namespace(VmmHypervisor, name="namespace", order=0):
 
     def command(self, config: MachineConfig, run_dir: Path) -> list[str]:
         init = ["/init", "--channel-fd", str(CHANNEL_DESCRIPTOR)]
-        slots = [str(disk.path) for disk in config.disks]
+        slots = [word for disk in config.disks for word in ("ro" if disk.read_only else "rw", str(disk.path))]
         inside = ["/bin/sh", "-c", _INSIDE, "sh", str(run_dir / ROOT), *slots, "--", *init]
         cgroup = _cgroup(run_dir)
         return [
@@ -135,6 +137,12 @@ class Namespace(VmmHypervisor, name="namespace", order=0):
     def _machine_of(self, config: MachineConfig, run_dir: Path, process: ProcessId) -> VmmMachine:
         return NamespaceMachine(config=config, run_dir=run_dir, process=process)
 
+    async def reattach(self, config: MachineConfig, run_dir: Path) -> Machine | None:
+        machine = await super().reattach(config, run_dir)
+        if machine is None:
+            await _remove_cgroup(_cgroup(run_dir))
+        return machine
+
     async def _until_up(self, config: MachineConfig, run_dir: Path) -> None:
         while not (run_dir / READY).exists():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
@@ -151,20 +159,27 @@ def _namespaces() -> list[str]:
 
 def _cgroup(run_dir: Path) -> Path | None:
     """A group of its own in the tree of cgroup v2, when that may be written."""
-    name = hashlib.sha256(os.fsencode(run_dir)).hexdigest()[:16]
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, path, fstype, *_ = line.split()
         if fstype == "cgroup2" and os.access(path, os.W_OK):
-            return Path(path) / f"hyper-test-{name}"
+            return Path(path) / f"{cgroup_prefix(run_dir.parent)}{run_dir.name}"
     return None
 
 
-def _remove_cgroup(cgroup: Path | None) -> None:
-    if cgroup is None:
-        return
-    for directory, _, _ in os.walk(cgroup, topdown=False):
-        with contextlib.suppress(OSError):
-            Path(directory).rmdir()
+def cgroup_prefix(machines: Path) -> str:
+    """How the names of the groups begin whose machines have their run directories in ``machines``."""
+    return f"hyper-test-{hashlib.sha256(os.fsencode(machines)).hexdigest()[:12]}-"
+
+
+async def _remove_cgroup(cgroup: Path | None) -> None:
+    """It is busy until the last process in it has been reaped."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_CLEAR_TIMEOUT_S):
+            while cgroup is not None and cgroup.exists():
+                for directory, _, _ in os.walk(cgroup, topdown=False):
+                    with contextlib.suppress(OSError):
+                        Path(directory).rmdir()
+                await asyncio.sleep(0.005)
 
 
 def _loop_files() -> set[str]:
