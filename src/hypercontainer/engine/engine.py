@@ -393,10 +393,13 @@ class Engine:
             owners[exec_.container].execs.restore(exec_)
 
     async def _recover_pod(self, pod: Pod) -> None:
+        """One pod that cannot be recovered is no reason to serve none."""
         try:
             await recovery.recover(pod)
         except HyperError as error:
             logger.error("pod %s could not be recovered: %s", pod.record.name, error.message)
+        except Exception:
+            logger.exception("pod %s could not be recovered", pod.record.name)
 
     async def _reconcile_network(self) -> None:
         try:
@@ -420,6 +423,8 @@ class Engine:
             for stray in directory.iterdir():
                 if stray.name not in known:
                     remove_tree(stray)
+        for draft in self.host.paths.cache.rglob(".*"):  # what gets its name when it is complete
+            draft.unlink(missing_ok=True)
 
 
 def _by_name(name: str, candidates: Iterable[tuple[str, str, T]]) -> T | None:

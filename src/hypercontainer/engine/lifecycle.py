@@ -77,8 +77,12 @@ async def pause(pod: Pod) -> None:
         running = pod.running_or_refuse("pause")
         if pod.record.paused:
             raise InvalidState(f"pod {pod.record.name} is paused already")
-        await running.machine.pause()
-        pod.save(paused=True)
+        pod.decide(paused=True)  # first: the next hyperd must know that the guest may not answer
+        try:
+            await running.machine.pause()
+        except BaseException:
+            pod.save(paused=False)
+            raise
 
 
 async def unpause(pod: Pod) -> None:

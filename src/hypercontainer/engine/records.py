@@ -116,6 +116,7 @@ class Records:
     """The daemon's tables.  Each method is one transaction."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._database = database.connect(path, migrations=_MIGRATIONS)
 
     def close(self) -> None:
@@ -193,8 +194,15 @@ class Records:
         return Conflict(f"a container name of this pod is taken: {names}", hint="choose other names")
 
     def _all(self, query: str, kind: type[R]) -> list[R]:
-        rows = self._database.execute(query).fetchall()
-        return [msgspec.msgpack.decode(row["body"], type=kind) for row in rows]
+        """Raises Unavailable for what cannot be read: to go on without it would lose what it speaks of."""
+        try:
+            rows = self._database.execute(query).fetchall()
+            return [msgspec.msgpack.decode(row["body"], type=kind) for row in rows]
+        except (sqlite3.Error, msgspec.MsgspecError) as error:
+            raise Unavailable(
+                f"a record in {self._path} cannot be read: {error}",
+                hint="it is damaged, or of another version of hyper: use that one, or move the file away",
+            ) from error
 
     def _execute(self, statement: str, *values: object) -> None:
         with self._writing():

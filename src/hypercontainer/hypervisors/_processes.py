@@ -235,6 +235,13 @@ def find_orphans(machines: Path) -> list[tuple[Path, ProcessId]]:
     return list(sessions.values())
 
 
+async def end_processes_of(run_dir: Path) -> None:
+    """End what runs for ``run_dir`` though no note says so: its launcher died, or only helpers are left."""
+    for found, leader in find_orphans(run_dir.parent):
+        if found == run_dir:
+            await end_session(leader)
+
+
 def _machine_of(pid: int) -> bytes:
     """HYPER_MACHINE in the environment of a process of our user, else nothing."""
     proc = Path(f"/proc/{pid}")

@@ -120,7 +120,10 @@ class VmmHypervisor(Hypervisor):
 
     async def reattach(self, config: MachineConfig, run_dir: Path) -> Machine | None:
         process = load_process(run_dir)
-        return self._machine_of(config, run_dir, process) if process else None
+        if process is None:
+            await _processes.end_processes_of(run_dir)
+            return None
+        return self._machine_of(config, run_dir, process)
 
     def _descriptors(self, config: MachineConfig, run_dir: Path, held: contextlib.ExitStack) -> Sequence[int]:
         channel = held.enter_context(_processes.listen(run_dir / CHANNEL))

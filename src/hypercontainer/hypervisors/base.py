@@ -117,7 +117,10 @@ class Hypervisor(ABC):
 
     @abstractmethod
     async def reattach(self, config: MachineConfig, run_dir: Path) -> Machine | None:
-        """The machine that an earlier daemon launched there, or None when it has ended."""
+        """The machine that an earlier daemon launched there, or None when it has ended.
+
+        None also when that daemon died before it could note the machine: nothing of it is left then.
+        """
 
 
 def save_process(run_dir: Path, process: ProcessId) -> None:
