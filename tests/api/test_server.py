@@ -305,7 +305,7 @@ def test_others_are_served_while_many_clients_dawdle(server: Serving) -> None:
         (b"[]", "Expected `object`, got `array`"),
         (b'{"containers": [{"image": "x", "comand": []}]}', "unknown field `comand` - at `$.containers[0]`"),
         (b'{"containers": [{"image": 3}]}', "Expected `str`, got `int` - at `$.containers[0].image`"),
-        (b'{"containers": []}', "length >= 1 - at `$.containers`"),
+        (b'{"vcpus": 0}', "Expected `int` >= 1 - at `$.vcpus`"),
         (b'{"containers": [{"image": "\xff"}]}', "not valid JSON"),
         (b"[" * 100_000, "Expected `object`, got `array`"),
     ],

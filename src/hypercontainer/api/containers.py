@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta
 
 from hypercontainer.api.messages import Stream, Upgrade
-from hypercontainer.api.pods import Signal
+from hypercontainer.api.pods import Seconds, Signal
 from hypercontainer.api.routing import Routes
 from hypercontainer.api.streaming import FRAMES, attached, in_batches
 from hypercontainer.errors import (
@@ -17,6 +17,7 @@ from hypercontainer.errors import (
     ExecNotFound,
     GuestError,
     HypervisorError,
+    InvalidRequest,
     InvalidState,
     Unavailable,
 )
@@ -44,6 +45,33 @@ def list_containers(engine: Engine) -> list[ContainerView]:
 def inspect_container(engine: Engine, container: str) -> ContainerView:
     """A container by name or id; a pod's name is its first container."""
     return engine.container(container)
+
+
+@routes.delete("/v1/containers/{container}", errors=(ContainerNotFound, InvalidState, GuestError))
+async def remove_container(engine: Engine, container: str, *, force: bool = False) -> None:
+    """Take a container away from its pod, with what it wrote; force stops it first."""
+    await engine.remove_container(container, force=force)
+
+
+@routes.post(
+    "/v1/containers/{container}/start",
+    errors=(ContainerNotFound, InvalidState, Unavailable, GuestError, HypervisorError),
+)
+async def start_container(engine: Engine, container: str) -> ContainerView:
+    """Start a container of a running pod: a new one, or one that has ended."""
+    return await engine.start_container(container)
+
+
+@routes.post("/v1/containers/{container}/stop", errors=(ContainerNotFound, InvalidState))
+async def stop_container(engine: Engine, container: str, *, timeout_s: Seconds = 10) -> ContainerView:
+    """Stop a container: it gets its stop signal, and SIGKILL when the time is up."""
+    return await engine.stop_container(container, timeout_s=timeout_s)
+
+
+@routes.post("/v1/containers/{container}/rename", errors=(ContainerNotFound, Conflict, InvalidRequest))
+def rename_container(engine: Engine, container: str, *, name: str) -> ContainerView:
+    """Give a container another name."""
+    return engine.rename_container(container, name)
 
 
 @routes.post("/v1/containers/{container}/kill", errors=(ContainerNotFound, InvalidState, GuestError))
@@ -92,7 +120,7 @@ async def attach(
     from_start: bool = False,
     timeline: bool = False,
 ) -> Upgrade:
-    """Take the connection over for the container's streams; start starts its pod first."""
+    """Take the connection over for the container's streams; start starts it first, or its pod."""
     attachment = await engine.attach(container, start=start, from_start=from_start)
     return attached(attachment, timeline=timeline)
 

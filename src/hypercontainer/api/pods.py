@@ -12,13 +12,21 @@ from hypercontainer.errors import (
     GuestError,
     HypervisorError,
     ImageNotFound,
+    InvalidRequest,
     InvalidState,
     PodNotFound,
     Unavailable,
     Unsupported,
 )
-from hypercontainer.model.pod import PodSpec
-from hypercontainer.model.rest import PodDetails, PodView, StatisticsView, TimelineView, WaitView
+from hypercontainer.model.pod import AddedContainer, PodSpec
+from hypercontainer.model.rest import (
+    ContainerView,
+    PodDetails,
+    PodView,
+    StatisticsView,
+    TimelineView,
+    WaitView,
+)
 
 if TYPE_CHECKING:
     from hypercontainer.engine.engine import Engine
@@ -68,6 +76,25 @@ async def start_pod(engine: Engine, pod: str) -> PodView:
 async def stop_pod(engine: Engine, pod: str, *, timeout_s: Seconds = 10) -> PodView:
     """Stop a pod: its containers get their stop signal, and SIGKILL when the time is up."""
     return await engine.stop_pod(pod, timeout_s=timeout_s)
+
+
+@routes.post(
+    "/v1/pods/{pod}/rename",
+    errors=(PodNotFound, Conflict, InvalidRequest),
+)
+def rename_pod(engine: Engine, pod: str, *, name: str) -> PodView:
+    """Give a pod another name, and its container that has the pod's."""
+    return engine.rename_pod(pod, name)
+
+
+@routes.post(
+    "/v1/pods/{pod}/containers",
+    status=201,
+    errors=(PodNotFound, ImageNotFound, Conflict, InvalidState, InvalidRequest),
+)
+async def add_container(engine: Engine, pod: str, body: AddedContainer) -> ContainerView:
+    """Give a pod another container, whether it runs or not; its image must be here."""
+    return await engine.add_container(pod, body)
 
 
 @routes.post("/v1/pods/{pod}/pause", errors=(PodNotFound, InvalidState, Unsupported, HypervisorError))

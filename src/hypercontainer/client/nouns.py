@@ -13,7 +13,7 @@ from hypercontainer.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from hypercontainer.client import Client
-    from hypercontainer.model.pod import ExecSpec, PodSpec
+    from hypercontainer.model.pod import AddedContainer, ExecSpec, PodSpec
 
 Records = list[Record]
 
@@ -84,6 +84,14 @@ class Pods(_Noun):
         """The exit code of the pod's first container, when there is one."""
         return int(self._client.call("GET", _at("pods", name, "wait"))["exit_code"])
 
+    def rename(self, name: str, new: str) -> Record:
+        """PodView."""
+        return self._pod("POST", _at("pods", name, "rename"), name=new)
+
+    def add_container(self, name: str, added: AddedContainer | Mapping[str, object]) -> Record:
+        """ContainerView of another container, which is not started."""
+        return self._pod("POST", _at("pods", name, "containers"), body=encode(added))
+
     def timeline(self, name: str) -> Record:
         """TimelineView."""
         return self._pod("GET", _at("pods", name, "timeline"))
@@ -107,6 +115,21 @@ class Containers(_Noun):
         """ContainerView; a pod's name is its first container."""
         record: Record = self._client.call("GET", _at("containers", name))
         return record
+
+    def start(self, name: str) -> Record:
+        """ContainerView."""
+        return self._act(name, "start")
+
+    def stop(self, name: str, *, timeout_s: float = 10) -> Record:
+        """ContainerView."""
+        return self._act(name, "stop", timeout_s=timeout_s)
+
+    def rename(self, name: str, new: str) -> Record:
+        """ContainerView."""
+        return self._act(name, "rename", name=new)
+
+    def remove(self, name: str, *, force: bool = False) -> None:
+        self._client.call("DELETE", _at("containers", name), query={"force": force})
 
     def kill(self, name: str, *, signal: int = 9) -> None:
         self._client.call("POST", _at("containers", name, "kill"), query={"signal": signal})
@@ -137,6 +160,10 @@ class Containers(_Noun):
     def create_exec(self, name: str, spec: ExecSpec | Mapping[str, object]) -> Record:
         """ExecView."""
         record: Record = self._client.call("POST", _at("containers", name, "execs"), body=encode(spec))
+        return record
+
+    def _act(self, container: str, verb: str, **query: object) -> Record:
+        record: Record = self._client.call("POST", _at("containers", container, verb), query=query)
         return record
 
 

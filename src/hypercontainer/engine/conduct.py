@@ -5,32 +5,71 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 
-from hypercontainer.engine import messages, mounting, network
+from hypercontainer.engine import launch, messages, mounting, network, slots
+from hypercontainer.engine.container import Container
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.running import Running
-from hypercontainer.guest.protocol import GetTimeline, Timeline
+from hypercontainer.guest.protocol import GetTimeline, Mount, RemoveContainer, Timeline
 
 
-async def set_up(pod: Pod, running: Running) -> None:
-    """Everything that this guest has not done yet; requests are queued without waiting between."""
-    welcome = running.agent.welcome
+async def set_up(pod: Pod, running: Running) -> list[Awaitable[object]]:
+    """Requests for everything that this guest has not done yet, in their order; none waits for another."""
+    wanted = [
+        c for c in pod.containers if c.record.target == "running" and c.record.id not in running.mounted
+    ]
+    mounts = [await mounting.guest_mounts(pod, container) for container in wanted]
     requests: list[Awaitable[object]] = []
-    if not welcome.has_pod:
+    if not running.agent.welcome.has_pod:
         setup = messages.set_up_pod(pod.record, clock_ns=time.time_ns(), entropy=os.urandom(64))
         requests.append(running.agent.request(setup))
         requests += network.set_up(pod, running)
-    names = [c.record.name for c in pod.containers]
-    requests += [
-        running.agent.request(
-            messages.create_container(pod.record, c.record, names, mounts=await mounting.guest_mounts(pod, c))
-        )
-        for c in pod.containers
-        if c.record.id not in welcome.containers
+    return requests + [
+        _create(pod, running, container, own) for container, own in zip(wanted, mounts, strict=True)
     ]
-    await asyncio.gather(*requests)
-    pod.timeline.mark("containers mounted")
+
+
+async def mount(pod: Pod, running: Running, container: Container) -> None:
+    """The root of a container in a pod that runs: its disks in slots, and the mounts."""
+    if container.record.id in running.mounted:
+        return
+    mounting.prepare(pod, mounting.mounts_of(pod))
+    limit = running.hypervisor.capabilities.disk_slots
+    after = slots.assign(pod.record.slots, launch.wanted_disks(pod), limit=limit)
+    changes = slots.changes(pod.record.slots, after)
+    disks = {slot: await launch.disk(pod, key) for slot, key in changes.items()}
+    pod.decide(slots=after)
+    for slot, disk in disks.items():
+        await running.machine.swap_disk(slot, disk)
+    await _create(pod, running, container, await mounting.guest_mounts(pod, container))
+
+
+async def _create(pod: Pod, running: Running, container: Container, mounts: tuple[Mount, ...]) -> None:
+    names = [c.record.name for c in pod.containers]
+    message = messages.create_container(pod.record, container.record, names, mounts=mounts)
+    await running.agent.request(message)
+    running.mounted.add(container.record.id)
+
+
+async def erase(pod: Pod, running: Running) -> None:
+    """Unmount the containers that were removed, and erase what they wrote."""
+    requests: list[Awaitable[object]] = []
+    for container in pod.record.erase:
+        if container not in running.mounted:  # only what is mounted can be erased
+            requests.append(running.agent.request(messages.create_remains(container)))
+        requests.append(running.agent.request(RemoveContainer(container, erase=True)))
+    if requests:
+        await all_of(requests)
+        running.mounted.difference_update(pod.record.erase)
+        pod.save(erase=())
+
+
+async def all_of(requests: Iterable[Awaitable[object]]) -> None:
+    """Wait for all, and raise what the first of those that failed raised."""
+    for result in await asyncio.gather(*requests, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 async def merge_timeline(pod: Pod, running: Running) -> None:

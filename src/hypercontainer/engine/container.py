@@ -7,6 +7,7 @@ from pathlib import Path
 from hypercontainer.engine.output import OutputLog
 from hypercontainer.engine.process import ProcessRun
 from hypercontainer.engine.records import ContainerRecord, ExecRecord
+from hypercontainer.model.rest import ContainerState
 
 
 class Container:
@@ -16,6 +17,16 @@ class Container:
         self.record = record
         self.log = log
         self.run: ProcessRun | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs, or will without anybody's doing."""
+        match self.record.state:
+            case ContainerState.RUNNING | ContainerState.RESTARTING:
+                return True
+            case ContainerState.CREATED:
+                return self.record.target == "running"
+        return False
 
 
 class Exec:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
+import time
+from collections.abc import Sequence
 
-from hypercontainer.engine import mounting
+import msgspec
+
+from hypercontainer.engine import mounting, restarts
 from hypercontainer.engine.container import Container
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.process import ProcessRun, lost_record
-from hypercontainer.engine.records import despite_full_disk
+from hypercontainer.engine.records import Pause, ProcessRecord, despite_full_disk
 from hypercontainer.engine.running import Running
 from hypercontainer.errors import HyperError
 from hypercontainer.files import remove_tree
@@ -21,51 +26,70 @@ logger = logging.getLogger(__name__)
 
 _SHUT_DOWN_TIMEOUT_S = 10.0
 _KILLED_TIMEOUT_S = 5.0
+_SIGNAL_TIMEOUT_S = 1.0
 
 
-async def end_processes(pod: Pod, timeout_s: float) -> None:
-    """The stop signal of each container, ``timeout_s`` of grace, and the kill."""
-    runs = [(c, c.run) for c in pod.containers if c.run is not None and c.run.is_running]
-    ends = asyncio.gather(*(run.wait() for _, run in runs))
-    for container, run in runs:
-        with contextlib.suppress(HyperError):
-            await run.signal(container.record.stop_signal)
-    done = False
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.shield(ends), timeout_s)
-        done = True
-    if not done:
-        await _kill([run for _, run in runs])
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(ends), _KILLED_TIMEOUT_S)
-    ends.cancel()
-    for container in pod.containers:
-        await lose(pod, container, "it did not end when killed", killed=True)
+async def end_processes(pod: Pod, containers: Sequence[Container], timeout_s: float) -> None:
+    """The stop signal of each container, ``timeout_s`` of grace, and the kill: all in bounded time."""
+    runs = [(c, c.run) for c in containers if c.run is not None and c.run.is_running]
+    await asyncio.gather(*(_signal(run, container.record.stop_signal) for container, run in runs))
+    if not await _ended([run for _, run in runs], timeout_s):
+        await asyncio.gather(*(_signal(run, signal.SIGKILL, whole_container=True) for _, run in runs))
+        await _ended([run for _, run in runs], _KILLED_TIMEOUT_S)
+    for container, _ in runs:
+        lose(pod, container, "")
 
 
-async def _kill(runs: list[ProcessRun]) -> None:
-    for run in runs:
-        with contextlib.suppress(HyperError):
-            await run.signal(9, whole_container=True)
+async def _signal(run: ProcessRun, number: int, *, whole_container: bool = False) -> None:
+    """Send a signal, as far as the guest takes it: one that hangs is killed with its machine."""
+    with contextlib.suppress(HyperError, TimeoutError):
+        async with asyncio.timeout(_SIGNAL_TIMEOUT_S):
+            await run.signal(number, whole_container=whole_container)
 
 
-async def lose(pod: Pod, container: Container, reason: str, *, killed: bool) -> None:
-    """A container whose process went with its machine."""
-    if container.record.state is not ContainerState.RUNNING and not (
-        container.run and container.run.is_running
-    ):
+async def _ended(runs: Sequence[ProcessRun], timeout_s: float) -> bool:
+    """Whether all have ended within the time."""
+    waiting = [asyncio.ensure_future(run.wait()) for run in runs if run.is_running]
+    if not waiting:
+        return True
+    _, left = await asyncio.wait(waiting, timeout=timeout_s)
+    for future in left:
+        future.cancel()
+    return not left
+
+
+def record_end(pod: Pod, container: Container, process: ProcessRecord) -> None:
+    """A container's process has ended: exited, or its policy says that it is started again."""
+    container.record = msgspec.structs.replace(container.record, process=process)
+    after = restarts.after_end(container.record, now=time.time())
+    if pod.record.target != "running" and after.state is ContainerState.RESTARTING:
+        after = msgspec.structs.replace(container.record, state=ContainerState.EXITED)
+    pod.save_container(container, **{name: getattr(after, name) for name in ("state", "restarts", "pause")})
+
+
+def lose(pod: Pod, container: Container, reason: str) -> None:
+    """A container whose process went with its machine: as if killed, and for ``reason`` unless asked for."""
+    if container.record.state is not ContainerState.RUNNING:
         return
-    record = lost_record(container.record.process, "" if killed else reason)
-    pod.save_process(container, ContainerState.EXITED, record)
+    process = lost_record(container.record.process, reason)
+    record_end(pod, container, process)
     if container.run is not None:
-        container.run.finish(record)
+        container.run.finish(process, is_last=not container.is_alive)
+
+
+def give_up_restarts(pod: Pod) -> None:
+    """Containers that were to be started again are not."""
+    for container in pod.containers:
+        if container.record.state is ContainerState.RESTARTING:
+            pod.save_container(container, state=ContainerState.EXITED, pause=Pause())
+            container.log.finish()
 
 
 async def tear_down(pod: Pod, *, clean: bool) -> None:
     """End the machine and give back what it held; the record is struck off last."""
     running, pod.running = pod.running, None
     if running is not None:
-        if clean:
+        if clean and running.is_responsive:
             await _shut_down(pod, running)
         await running.machine.kill()
         await running.agent.close()
@@ -101,3 +125,28 @@ async def remove_if_asked(pod: Pod) -> None:
         with despite_full_disk():
             pod.host.records.remove_pod(pod.id)
         pod.is_gone = True
+
+
+def start_end_if_ended(pod: Pod) -> None:
+    if pod.running is not None and pod.has_ended:
+        start_end(pod)
+
+
+def start_end(pod: Pod) -> None:
+    """In the background: the pod, whose containers have all ended, is Created again, or gone."""
+    pod.host.tasks.start(_end(pod), name=f"end {pod.record.name}")
+
+
+async def _end(pod: Pod) -> None:
+    async with pod.lock:
+        await see_end(pod)
+    await remove_if_asked(pod)
+
+
+async def see_end(pod: Pod) -> None:
+    """Take down the machine of a pod whose containers have all ended; the lock is held."""
+    if pod.running is None or not pod.has_ended:
+        return
+    if pod.record.target == "running":
+        pod.save(target="removed" if pod.record.spec.remove else "created")
+    await tear_down(pod, clean=pod.record.target != "removed")

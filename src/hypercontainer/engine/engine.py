@@ -13,8 +13,11 @@ from collections.abc import AsyncIterator, Coroutine, Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import msgspec
+
 from hypercontainer.config import Paths, Settings
 from hypercontainer.engine import (
+    containers,
     doctor,
     lifecycle,
     memory,
@@ -48,7 +51,7 @@ from hypercontainer.files import remove_tree
 from hypercontainer.guest.protocol import GetStatistics, Statistics
 from hypercontainer.hypervisors import base
 from hypercontainer.images.store import Images
-from hypercontainer.model.pod import ExecSpec, PodSpec
+from hypercontainer.model.pod import AddedContainer, ExecSpec, Name, PodSpec
 from hypercontainer.model.rest import (
     ContainerState,
     ContainerView,
@@ -57,6 +60,7 @@ from hypercontainer.model.rest import (
     InfoView,
     MachineView,
     PodDetails,
+    PodState,
     PodView,
     RemovedView,
     StatisticsView,
@@ -125,13 +129,20 @@ class Engine:
         record = PodRecord(
             id=plan.new_id(), name=name, spec=spec, created=time.time(), hypervisor=driver.name
         )
-        containers = [
-            plan.container_record(c, image, pod=record, index=i, name=plan.container_name(spec, name, i))
+        records = [
+            plan.container_record(
+                c,
+                image,
+                pod=record,
+                index=i,
+                name=plan.container_name(spec, name, i),
+                created=record.created,
+            )
             for i, (c, image) in enumerate(zip(spec.containers, images, strict=True))
         ]
         disks = [*(image.id for image in images), *volumes.disk_names(spec)]
         slots.assign((), disks, limit=driver.capabilities.disk_slots)
-        return await self._see_through(self._allocate(record, containers))
+        return await self._see_through(self._allocate(record, records))
 
     async def _allocate(self, record: PodRecord, containers: list[ContainerRecord]) -> PodView:
         """Storage first, the record last: what a crash leaves between the two is a stray, and removed."""
@@ -194,7 +205,16 @@ class Engine:
         await processes.signal_all(self._find_pod(name), _checked_signal(number))
 
     async def wait_pod(self, name: str) -> int:
-        return await self._wait(self._find_pod(name).containers[0])
+        pod = self._find_pod(name)
+        if not pod.containers:
+            raise InvalidState(f"pod {pod.record.name} has no containers whose end could be waited for")
+        return await self._wait(pod.containers[0])
+
+    def rename_pod(self, name: str, new: str) -> PodView:
+        """Another name for a pod, and for a container that had the pod's name."""
+        pod = self._find_pod(name)
+        pod.rename(_checked_name(new))
+        return self._pod_view(pod)
 
     def timeline(self, name: str) -> TimelineView:
         return self._find_pod(name).timeline.view()
@@ -222,8 +242,34 @@ class Engine:
     def container(self, name: str) -> ContainerView:
         return views.container_view(*self._find_container(name))
 
+    async def add_container(self, name: str, added: AddedContainer) -> ContainerView:
+        """Another container of a pod, not started.  Raises ImageNotFound when its image is not here."""
+        pod = self._find_pod(name)
+        image = self.images.get(added.container.image)
+        container = await self._see_through(containers.add(pod, added, image))
+        return views.container_view(pod, container)
+
+    async def start_container(self, name: str) -> ContainerView:
+        pod, found = self._find_container(name)
+        await self._see_through(containers.start(pod, found))
+        return views.container_view(pod, found)
+
+    async def stop_container(self, name: str, *, timeout_s: float = 10) -> ContainerView:
+        pod, found = self._find_container(name)
+        await self._see_through(containers.stop(pod, found, timeout_s=timeout_s))
+        return views.container_view(pod, found)
+
+    async def remove_container(self, name: str, *, force: bool = False) -> None:
+        pod, found = self._find_container(name)
+        await self._see_through(containers.remove(pod, found, force=force))
+
+    def rename_container(self, name: str, new: str) -> ContainerView:
+        pod, found = self._find_container(name)
+        pod.rename_container(found, _checked_name(new))
+        return views.container_view(pod, found)
+
     async def attach(self, container: str, *, start: bool = False, from_start: bool = False) -> Attachment:
-        """Hold a container's process; with ``start``, start its pod first."""
+        """Hold a container's process; with ``start``, start it first: with its pod, unless that runs."""
         pod, found = self._find_container(container)
         position = 0 if from_start else found.log.size
         if not start and (found.run is None or not found.run.is_running):
@@ -234,7 +280,9 @@ class Engine:
         follower = found.log.follow(start=position, throttle=True)
         try:
             if start:
-                await self._see_through(lifecycle.start(pod))
+                running = pod.state is not PodState.CREATED
+                starting = containers.start(pod, found) if running else lifecycle.start(pod)
+                await self._see_through(starting)
             if found.run is None:
                 raise InvalidState(f"container {found.record.name} did not start")
         except BaseException:
@@ -253,7 +301,7 @@ class Engine:
     ) -> AsyncIterator[LogRecord]:
         """The stored output, newest ``tail`` lines only when given; times are seconds since the epoch."""
         _, found = self._find_container(container)
-        if found.run is None:
+        if found.run is None and not found.is_alive:
             found.log.finish()
         start, skipped = 0, 0
         if tail is not None:
@@ -353,7 +401,9 @@ class Engine:
         every = [(c.record.name, c.record.id, (pod, c)) for pod in pods for c in pod.containers]
         found = _by_name(name, every)
         if found is None:
-            found = _by_name(name, ((pod.record.name, pod.id, (pod, pod.containers[0])) for pod in pods))
+            found = _by_name(
+                name, ((pod.record.name, pod.id, (pod, pod.containers[0])) for pod in pods if pod.containers)
+            )
         if found is None:
             raise ContainerNotFound(f"no such container: {name}", hint="hyper ps -a shows the containers")
         return found
@@ -437,6 +487,19 @@ def _by_name(name: str, candidates: Iterable[tuple[str, str, T]]) -> T | None:
     if len(matches) > 1:
         raise InvalidRequest(f"{name!r} is the beginning of {len(matches)} ids", hint="give more digits")
     return matches[0] if matches else None
+
+
+def _checked_name(name: str) -> str:
+    """Raises InvalidRequest that says what a name may be."""
+    try:
+        checked = msgspec.convert(name, Name)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(
+            f"{name[:130]!r} is no name", hint="letters, digits, and _ . - inside"
+        ) from error
+    if not checked:
+        raise InvalidRequest("a name cannot be empty")
+    return checked
 
 
 def _checked_signal(number: int) -> int:

@@ -86,6 +86,11 @@ class Execs:
                 self._records.remove_execs(container)
         self._all.clear()
 
+    def forget(self, container: Container) -> None:
+        """The container is gone, and its records with it."""
+        for key in [k for k, each in self._all.items() if each.record.container == container.record.id]:
+            self._all.pop(key).log_path.unlink(missing_ok=True)
+
     async def _see_through(self, exec_: Exec, run: ProcessRun) -> None:
         try:
             record = await run.pump()

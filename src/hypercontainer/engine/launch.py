@@ -8,7 +8,6 @@ from pathlib import Path
 
 from hypercontainer.engine import mounting, network, slots
 from hypercontainer.engine.pod import Pod
-from hypercontainer.engine.records import ProcessRecord
 from hypercontainer.engine.running import deadline
 from hypercontainer.errors import Unavailable
 from hypercontainer.guest import boot
@@ -16,7 +15,6 @@ from hypercontainer.guest.agent import Agent
 from hypercontainer.guest.protocol import Stream
 from hypercontainer.hypervisors.base import Hypervisor, Machine
 from hypercontainer.model.machine import Disk, MachineConfig, Nic
-from hypercontainer.model.rest import ContainerState
 
 _BOOT_TIMEOUT_S = 60.0
 
@@ -33,9 +31,6 @@ async def launch(pod: Pod) -> tuple[Hypervisor, Machine]:
         started=time.time(),
         slots=slots.assign((), wanted_disks(pod), limit=limit),
     )
-    for container in pod.containers:
-        container.log.restart()
-        pod.save_process(container, ContainerState.CREATED, ProcessRecord())
     nics = await network.attach(pod, driver)
     pod.timeline.mark("network attached")
     config = await _machine_config(pod, driver, nics)

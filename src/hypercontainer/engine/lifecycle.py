@@ -1,4 +1,4 @@
-"""The verbs of a pod's life, and what its containers' and its machine's own ends lead to."""
+"""The verbs of a pod's life, and what the end of its machine leads to."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import time
 
 import msgspec
 
-from hypercontainer.engine import conduct, endings, launch, messages, processes
+from hypercontainer.engine import conduct, containers, endings, health, launch, restarts
 from hypercontainer.engine.container import Container
 from hypercontainer.engine.pod import Pod
-from hypercontainer.engine.process import ProcessRun
-from hypercontainer.engine.records import ProcessRecord
-from hypercontainer.engine.running import Running, before_end
+from hypercontainer.engine.records import Pause, ProcessRecord
+from hypercontainer.engine.running import Running, before_end, deadline
 from hypercontainer.engine.timeline import StartTimeline
 from hypercontainer.errors import CommandNotExecutable, CommandNotFound, Conflict, HyperError, InvalidState
-from hypercontainer.guest.protocol import ForgetProcess
 from hypercontainer.hypervisors.base import Hypervisor, Machine
 from hypercontainer.model.rest import ContainerState
 
 logger = logging.getLogger(__name__)
+
+_SET_UP_TIMEOUT_S = 60.0
+_RESUME_TIMEOUT_S = 5.0
 
 
 # --- Verbs ---
@@ -30,30 +31,29 @@ logger = logging.getLogger(__name__)
 async def start(pod: Pod) -> None:
     """Created to Running; on a failure the pod is as it was, and nothing is left."""
     async with pod.lock:
-        await see_end(pod)
+        await endings.see_end(pod)
         if pod.running is not None:
             raise InvalidState(f"pod {pod.record.name} is running already")
         if pod.record.target == "removed":
             raise InvalidState(f"pod {pod.record.name} is being removed")
-        pod.timeline = StartTimeline()
-        pod.timeline.mark("start begins")
-        pod.decide(target="running", reason="", paused=False)
-        try:
-            driver, machine = await launch.launch(pod)
-            await run_on(pod, driver, machine)
-        except BaseException as error:
-            await asyncio.shield(undo_start(pod, error))
-            raise
+        endings.give_up_restarts(pod)
+        for container in pod.containers:
+            pod.save_container(container, target="running", restarts=0, pause=Pause())
+        await _start(pod, pod.containers, pause=Pause())
 
 
 async def stop(pod: Pod, *, timeout_s: float) -> None:
     """Running to Created: the stop signal, ``timeout_s`` of grace, the kill, the end of the VM."""
     async with pod.lock:
+        if pod.record.target == "running":
+            pod.save(target="created", pause=Pause())
+        endings.give_up_restarts(pod)
         if pod.running is None:
             return
         await _resume_if_paused(pod)
-        pod.save(target="created" if pod.record.target != "removed" else "removed")
-        await endings.end_processes(pod, timeout_s)
+        await endings.end_processes(pod, pod.containers, timeout_s)
+        if pod.record.spec.remove:
+            pod.save(target="removed")
         await endings.tear_down(pod, clean=True)
     await endings.remove_if_asked(pod)
 
@@ -61,13 +61,14 @@ async def stop(pod: Pod, *, timeout_s: float) -> None:
 async def remove(pod: Pod, *, force: bool) -> None:
     """Stop it if need be and forget it, with its storage."""
     async with pod.lock:
-        await see_end(pod)
+        await endings.see_end(pod)
         if pod.running is not None and not force:
             raise Conflict(f"pod {pod.record.name} is running", hint="stop it first, or use hyper rm -f")
         pod.save(target="removed")
+        endings.give_up_restarts(pod)
         if pod.running is not None:
             for container in pod.containers:
-                await endings.lose(pod, container, "the pod was removed", killed=True)
+                endings.lose(pod, container, "")
             await endings.tear_down(pod, clean=False)
     await endings.remove_if_asked(pod)
 
@@ -95,11 +96,28 @@ async def unpause(pod: Pod) -> None:
 
 async def _resume_if_paused(pod: Pod) -> None:
     if pod.running is not None and pod.record.paused:
-        await pod.running.machine.resume()
+        with contextlib.suppress(TimeoutError):  # a VMM that hangs cannot be resumed, but it can be killed
+            async with asyncio.timeout(_RESUME_TIMEOUT_S):
+                await pod.running.machine.resume()
         pod.save(paused=False)
 
 
 # --- Up ---
+
+
+async def _start(pod: Pod, chosen: list[Container], *, pause: Pause) -> None:
+    """Give the pod a machine and start ``chosen`` of its containers in it; the lock is held."""
+    pod.timeline = StartTimeline()
+    pod.timeline.mark("start begins")
+    pod.decide(target="running", reason="", paused=False, pause=pause)
+    for container in chosen:
+        pod.save_process(container, ContainerState.CREATED, ProcessRecord())
+    try:
+        driver, machine = await launch.launch(pod)
+        await run_on(pod, driver, machine)
+    except BaseException as error:
+        await asyncio.shield(undo_start(pod, error))
+        raise
 
 
 async def run_on(pod: Pod, driver: Hypervisor, machine: Machine) -> None:
@@ -110,97 +128,60 @@ async def run_on(pod: Pod, driver: Hypervisor, machine: Machine) -> None:
         await machine.kill()
         raise
     pod.running = running = Running(hypervisor=driver, machine=machine, agent=agent)
+    watch(pod, running)
+    await before_end(bring_up(pod, running), machine)
+
+
+def watch(pod: Pod, running: Running) -> None:
+    """In the background: whether its machine ends, and whether it answers."""
     running.tasks.start(_watch(pod, running), name=f"watch {pod.id[:12]}")
-    await before_end(_bring_up(pod, running), machine)
+    interval = pod.host.settings.health_interval_s
+    running.tasks.start(health.watch(pod, running, interval_s=interval), name=f"health {pod.id[:12]}")
 
 
-async def _bring_up(pod: Pod, running: Running) -> None:
-    await conduct.set_up(pod, running)
-    known = {process.process for process in running.agent.welcome.processes}
-    for container in pod.containers:
-        await _run_container(pod, running, container, known)
+async def bring_up(pod: Pod, running: Running) -> None:
+    """All that the guest has not done yet.  The requests are queued without waiting between them."""
+    welcome = running.agent.welcome
+    running.mounted = set(welcome.containers)
+    known = {process.process for process in welcome.processes}
+    async with deadline(_SET_UP_TIMEOUT_S, "the guest did not set up the pod"):
+        mounts = asyncio.gather(*await conduct.set_up(pod, running), return_exceptions=True)
+        starts = asyncio.gather(
+            *(containers.bring_up(pod, running, c, known) for c in pod.containers), return_exceptions=True
+        )
+        try:
+            results: list[object] = [*await mounts]
+            pod.timeline.mark("containers mounted")
+            results += await starts
+        finally:
+            starts.cancel()
+        _raise_first(results)
+        await conduct.erase(pod, running)
+        await conduct.merge_timeline(pod, running)
     pod.execs.resume(running, known)
-    await conduct.merge_timeline(pod, running)
 
 
-async def _run_container(pod: Pod, running: Running, container: Container, known: set[int]) -> None:
-    record = container.record.process
-    if record.number not in known:
-        if record.started:
-            return await endings.lose(pod, container, "its end was not seen", killed=False)
-        message = messages.start_container(container.record, pod.record, process=pod.next_process())
-        pod.save_process(container, ContainerState.CREATED, ProcessRecord(number=message.process))
-        await processes.start(running, message)
-    if container.record.state is ContainerState.EXITED:  # hyperd died between the record and this
-        await running.agent.request(ForgetProcess(record.number))
-        return None
-    started = msgspec.structs.replace(container.record.process, started=record.started or time.time())
-    pod.save_process(container, ContainerState.RUNNING, started)
-    container.run = ProcessRun(
-        started,
-        agent=running.agent,
-        log=container.log,
-        terminal=container.record.spec.terminal,
-        timeline=pod.timeline,
-    )
-    running.tasks.start(_see_through(pod, container, container.run), name=f"run {container.record.name}")
-    return None
+def _raise_first(results: list[object]) -> None:
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
 
 
 async def undo_start(pod: Pod, error: BaseException) -> None:
     """What a start that failed with ``error`` has made is taken back."""
     reason = error.message if isinstance(error, HyperError) else f"{type(error).__name__} while starting"
+    pod.save(target="removed" if pod.record.spec.remove else "created", reason=reason)
     for container in pod.containers:
-        await endings.lose(pod, container, reason, killed=False)
+        endings.lose(pod, container, reason)
         if isinstance(error, CommandNotFound | CommandNotExecutable) and not container.record.process.started:
             failed = ProcessRecord(exit_code=error.exit_status, error=reason)
             pod.save_process(container, ContainerState.CREATED, failed)
-    pod.save(target="removed" if pod.record.spec.remove else "created", reason=reason)
     await endings.tear_down(pod, clean=False)
     if pod.record.target == "removed":
         pod.host.tasks.start(endings.remove_if_asked(pod), name=f"remove {pod.record.name}")
 
 
-# --- Ends that nobody asked for ---
-
-
-async def _see_through(pod: Pod, container: Container, run: ProcessRun) -> None:
-    """Follow a container's main process to its end and record it."""
-    try:
-        record = await run.pump()
-    except HyperError as error:  # _watch sees the machine's end too and cleans up
-        logger.info("container %s: %s", container.record.name, error.message)
-        return
-    pod.save_process(container, ContainerState.EXITED, record)
-    pod.timeline.mark(f"{container.record.name} ended")
-    is_last = pod.has_ended
-    if is_last and pod.record.spec.remove:
-        pod.save(target="removed")  # before anyone hears of the end: its names are free then
-    run.finish(record)
-    with contextlib.suppress(HyperError):
-        await run.guest.forget()
-    if is_last:
-        start_end(pod)
-
-
-def start_end(pod: Pod) -> None:
-    """In the background: the pod, whose containers have all ended, is Created again, or gone."""
-    pod.host.tasks.start(_end(pod), name=f"end {pod.record.name}")
-
-
-async def _end(pod: Pod) -> None:
-    async with pod.lock:
-        await see_end(pod)
-    await endings.remove_if_asked(pod)
-
-
-async def see_end(pod: Pod) -> None:
-    """Take down the machine of a pod whose containers have all ended; the lock is held."""
-    if pod.running is None or not pod.has_ended:
-        return
-    if pod.record.target == "running":
-        pod.save(target="created")
-    await endings.tear_down(pod, clean=pod.record.target != "removed")
+# --- A machine that ends by itself ---
 
 
 async def _watch(pod: Pod, running: Running) -> None:
@@ -223,10 +204,7 @@ async def _lost(pod: Pod, running: Running) -> None:
             return
         reason = _loss(running)
         logger.warning("pod %s: %s", pod.record.name, reason)
-        for container in pod.containers:
-            await endings.lose(pod, container, reason, killed=False)
-        pod.save(target="removed" if pod.record.spec.remove else "created", reason=reason)
-        await endings.tear_down(pod, clean=False)
+        await after_loss(pod, reason)
     await endings.remove_if_asked(pod)
 
 
@@ -238,3 +216,50 @@ def _loss(running: Running) -> str:
     if console := running.machine.console():
         reason += f" (console: {console.splitlines()[-1][:200]})"
     return reason
+
+
+async def after_loss(pod: Pod, reason: str) -> None:
+    """The machine is gone: Created with a reason, or started again as policies say; the lock is held."""
+    for container in pod.containers:
+        endings.lose(pod, container, reason)
+    now = time.time()
+    if any(container.record.state is ContainerState.RESTARTING for container in pod.containers):
+        ran_s = now - pod.record.started
+        pod.save(reason=reason, pause=restarts.next_pause(pod.record.pause, ran_s=ran_s, now=now))
+    else:
+        pod.save(target="removed" if pod.record.spec.remove else "created", reason=reason, pause=Pause())
+    await endings.tear_down(pod, clean=False)
+    start_later(pod)
+
+
+def start_later(pod: Pod) -> None:
+    """In the background: a pod whose machine was lost is started again, when that was decided."""
+    if pod.record.target == "running" and pod.record.pause.until:
+        pod.host.tasks.start(_start_again(pod), name=f"restart {pod.record.name}")
+
+
+async def _start_again(pod: Pod) -> None:
+    pause = pod.record.pause
+    await asyncio.sleep(pause.until - time.time())
+    async with pod.lock:
+        if pod.running is not None or pod.record.target != "running" or pod.record.pause != pause:
+            return
+        chosen = [c for c in pod.containers if c.record.state is ContainerState.RESTARTING]
+        try:
+            await _start(pod, chosen, pause=msgspec.structs.replace(pause, until=0))
+        except HyperError as error:
+            logger.warning("pod %s could not be started again: %s", pod.record.name, error.message)
+            _try_later(pod, chosen, pause)
+
+
+def _try_later(pod: Pod, chosen: list[Container], pause: Pause) -> None:
+    """A start by policy has failed: the next attempt comes after a longer pause, if one is left."""
+    for container in chosen:
+        record = container.record
+        if restarts.wanted(record.spec.restart, 1, record.restarts):
+            pod.save_container(
+                container, state=ContainerState.RESTARTING, target="running", restarts=record.restarts + 1
+            )
+    if any(container.record.state is ContainerState.RESTARTING for container in chosen):
+        pod.save(target="running", pause=restarts.next_pause(pause, ran_s=0, now=time.time()))
+        start_later(pod)

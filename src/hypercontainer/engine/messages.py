@@ -9,6 +9,7 @@ from hypercontainer.engine import slots
 from hypercontainer.engine.plan import working_directory
 from hypercontainer.engine.records import ContainerRecord, PodRecord
 from hypercontainer.guest.protocol import (
+    NO_SLOT,
     ConfigureNic,
     CreateContainer,
     File,
@@ -70,6 +71,21 @@ def create_container(
         memory_bytes=container.spec.memory_bytes,
         cpu_millis=container.spec.cpu_millis,
         pids=container.spec.pids,
+    )
+
+
+def create_remains(container: str) -> CreateContainer:
+    """A container that is gone, once more: so that it can be removed with what it wrote."""
+    return CreateContainer(
+        container=container,
+        image=Source(NO_SLOT, "/"),
+        writable=Source(slots.WRITABLE, container),
+        read_only=False,
+        mounts=(),
+        files=(),
+        memory_bytes=0,
+        cpu_millis=0,
+        pids=0,
     )
 
 

@@ -80,6 +80,13 @@ class OutputLog:
         self.is_finished = True
         self._wake()
 
+    def end_run(self) -> None:
+        """The process has ended, and another will be started: who is attached to this one ends here."""
+        for follower in self.followers:
+            if follower.throttle:
+                follower.end = self._size
+        self._wake()
+
     def close(self) -> None:
         self.finish()
         if self._file >= 0:
@@ -143,6 +150,7 @@ class Follower:
         self._file = file
         self.position = start
         self.throttle = throttle
+        self.end: int | None = None  # the position where it ends, if that is before the log's end
         self.news = asyncio.Event()
         log.followers.add(self)
 
@@ -153,10 +161,15 @@ class Follower:
             for record in self._stretch():
                 yield record
             self._log.update_room()
+            if self._is_at_end(follow=follow):
+                return
             if self.position >= self._log.size:
-                if not follow or self._log.is_finished:
-                    return
                 await self.news.wait()
+
+    def _is_at_end(self, *, follow: bool) -> bool:
+        if self.end is not None and self.position >= self.end:
+            return True
+        return self.position >= self._log.size and (not follow or self._log.is_finished)
 
     def close(self) -> None:
         if self in self._log.followers:
@@ -166,7 +179,8 @@ class Follower:
 
     def _stretch(self) -> Iterator[LogRecord]:
         """The next whole records; ``position`` moves past each as it is taken."""
-        stretch = os.pread(self._file, min(_READ_SIZE, self._log.size - self.position), self.position)
+        end = self._log.size if self.end is None else self.end
+        stretch = os.pread(self._file, min(_READ_SIZE, end - self.position), self.position)
         at = 0
         while at + _HEADER.size <= len(stretch):
             stream, time_ns, _, length = _HEADER.unpack_from(stretch, at)

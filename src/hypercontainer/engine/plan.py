@@ -10,12 +10,14 @@ import secrets
 import signal
 from collections.abc import Sequence
 
+import msgspec
+
 from hypercontainer.engine import volumes
 from hypercontainer.engine.records import ContainerRecord, PodRecord
-from hypercontainer.errors import InvalidRequest
+from hypercontainer.errors import Conflict, InvalidRequest
 from hypercontainer.model.image import Image, Reference
 from hypercontainer.model.machine import Capabilities
-from hypercontainer.model.pod import ContainerSpec, PodSpec
+from hypercontainer.model.pod import ContainerSpec, PodSpec, RestartPolicy, VolumeSpec
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LABEL = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?")
@@ -34,6 +36,8 @@ def pod_name(spec: PodSpec) -> str:
     """The asked name, or as the original made it: the image, its tag unless latest, ten digits."""
     if spec.name:
         return spec.name
+    if not spec.containers:
+        return f"vm-{secrets.randbelow(10**10):010}"
     reference = Reference.parse(spec.containers[0].image) if "@" not in spec.containers[0].image else None
     base = reference.repository.rpartition("/")[2] if reference else "pod"
     tag = f"-{reference.tag}" if reference and reference.tag not in {"", "latest"} else ""
@@ -65,8 +69,24 @@ def check_pod(spec: PodSpec, capabilities: Capabilities, driver: str) -> None:
             f"{spec.vcpus} vCPUs are more than {driver} can give a machine",
             hint=f"ask for at most {capabilities.max_vcpus}, or choose another --hypervisor",
         )
+    for container in spec.containers:
+        check_restart(container.restart, removed=spec.remove)
     check_hostname(spec.hostname)
     volumes.check_volumes(spec, capabilities, driver)
+
+
+def check_restart(policy: RestartPolicy, *, removed: bool) -> None:
+    """What is removed at its end cannot be started again, and only a failure has a number of attempts."""
+    if removed and policy.name != "no":
+        raise InvalidRequest(
+            f"the pod is to be removed when it has ended, and its restart policy is {policy.name}",
+            hint="leave out one of --rm and --restart",
+        )
+    if policy.max_retries and policy.name != "on-failure":
+        raise InvalidRequest(
+            f"the restart policy {policy.name} has no number of attempts",
+            hint="on-failure has one: on-failure:5",
+        )
 
 
 def check_hostname(hostname: str) -> None:
@@ -80,8 +100,22 @@ def check_hostname(hostname: str) -> None:
         )
 
 
+def added_container_name(spec: ContainerSpec, pod: PodRecord, index: int) -> str:
+    """The asked name, or the pod's and a number that no container of it has had."""
+    return spec.name or f"{pod.name}-{index}"
+
+
+def with_volumes(spec: PodSpec, added: Sequence[VolumeSpec]) -> PodSpec:
+    """``spec`` with further volumes; Conflict when it has another one of such a name."""
+    own = {volume.name: volume for volume in spec.volumes}
+    for volume in added:
+        if own.setdefault(volume.name, volume) != volume:
+            raise Conflict(f"the pod has another volume {volume.name!r}", hint="choose another name")
+    return msgspec.structs.replace(spec, volumes=tuple(own.values()))
+
+
 def container_record(
-    spec: ContainerSpec, image: Image, *, pod: PodRecord, index: int, name: str
+    spec: ContainerSpec, image: Image, *, pod: PodRecord, index: int, name: str, created: float
 ) -> ContainerRecord:
     """A container as it will be run: what the spec says over what the image says, by Docker's rules."""
     config = image.config
@@ -97,7 +131,7 @@ def container_record(
         working_directory=working_directory(spec.working_directory or config.working_dir),
         user=spec.user or config.user,
         stop_signal=signal_number(spec.stop_signal or config.stop_signal or "TERM"),
-        created=pod.created,
+        created=created,
         image_volumes=volumes.image_volumes(spec, image),
     )
 

@@ -23,6 +23,7 @@ from hypercontainer.engine.records import ContainerRecord, PodRecord, ProcessRec
 from hypercontainer.engine.running import Running
 from hypercontainer.engine.timeline import StartTimeline
 from hypercontainer.errors import InvalidState
+from hypercontainer.model.pod import PodSpec
 from hypercontainer.model.rest import ContainerState, PodState
 
 
@@ -55,8 +56,12 @@ class Pod:
 
     @property
     def has_ended(self) -> bool:
-        """Whether all its containers have run and ended: then its machine is on its way out."""
-        return all(container.record.state is ContainerState.EXITED for container in self.containers)
+        """Whether its containers have run and none runs on: then its machine is on its way out.
+
+        A machine that was made without containers stays, whatever becomes of those that it was given.
+        """
+        has_run = any(c.record.state is ContainerState.EXITED for c in self.containers)
+        return bool(self.record.spec.containers) and has_run and not any(c.is_alive for c in self.containers)
 
     @property
     def disk(self) -> Path:
@@ -114,6 +119,45 @@ class Pod:
             self.host.records.save_pod(self.record)
 
     def save_process(self, container: Container, state: ContainerState, process: ProcessRecord) -> None:
-        container.record = msgspec.structs.replace(container.record, state=state, process=process)
+        self.save_container(container, state=state, process=process)
+
+    def save_container(self, container: Container, **changes: object) -> None:
+        """Record what has happened to a container."""
+        container.record = msgspec.structs.replace(container.record, **changes)
         with despite_full_disk():
             self.host.records.save_container(container.record)
+
+    def adopt(self, record: ContainerRecord, spec: PodSpec) -> Container:
+        """Another container, and what the pod's spec is with it.  Conflict when its name is taken."""
+        own = msgspec.structs.replace(self.record, spec=spec)
+        self.host.records.add_container(record, own)
+        self.record = own
+        container = Container(record, OutputLog(self._log_path(record.id)))
+        self.containers.append(container)
+        return container
+
+    def forget(self, container: Container) -> None:
+        """A container that does not run is gone; what it wrote is to be erased from the disk."""
+        record = msgspec.structs.replace(self.record, erase=(*self.record.erase, container.record.id))
+        self.host.records.remove_container(container.record.id, record)
+        self.record = record
+        self.execs.forget(container)
+        self.containers.remove(container)
+        container.log.close()
+        container.log.path.unlink(missing_ok=True)
+
+    def rename(self, name: str) -> None:
+        """Conflict when the name is taken.  A container that had the pod's name has the new one, too."""
+        same = [c for c in self.containers if c.record.name == self.record.name]
+        record = msgspec.structs.replace(self.record, name=name)
+        renamed = [msgspec.structs.replace(container.record, name=name) for container in same]
+        self.host.records.rename(record, *renamed)
+        self.record = record
+        for container, own in zip(same, renamed, strict=True):
+            container.record = own
+
+    def rename_container(self, container: Container, name: str) -> None:
+        """Conflict when the name is taken."""
+        record = msgspec.structs.replace(container.record, name=name)
+        self.host.records.rename(record)
+        container.record = record

@@ -66,11 +66,14 @@ class ProcessRun:
                 logger.warning("%s; the process waits", error.message)
                 await asyncio.sleep(_FULL_DISK_PAUSE_S)
 
-    def finish(self, record: ProcessRecord) -> None:
-        """The end is recorded: tell everyone."""
+    def finish(self, record: ProcessRecord, *, is_last: bool = True) -> None:
+        """The end is recorded: tell everyone.  Unless it is the last run, the log goes on."""
         self.record = record
-        self.log.finish()
         self._ended.set()
+        if is_last:
+            self.log.finish()
+        else:
+            self.log.end_run()
 
     async def wait(self) -> ProcessRecord:
         await self._ended.wait()

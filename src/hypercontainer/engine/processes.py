@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
+from signal import SIGKILL
 
 import msgspec
 
@@ -13,17 +15,36 @@ from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.process import ProcessAttachment
 from hypercontainer.engine.records import ProcessRecord
 from hypercontainer.engine.running import Running, exec_failure
-from hypercontainer.errors import GuestError, HyperError, InvalidState
+from hypercontainer.errors import GuestError, HyperError, InvalidState, Unavailable
 from hypercontainer.guest.protocol import StartProcess
 from hypercontainer.model.pod import ExecSpec
 
+_START_TIMEOUT_S = 30.0
+
 
 async def start(running: Running, message: StartProcess) -> None:
-    """Raises CommandNotFound or CommandNotExecutable, or the guest's own error."""
+    """Raises CommandNotFound or CommandNotExecutable, or the guest's own error.
+
+    Unavailable when the guest does not answer in time: then the process may start yet, unseen.
+    """
     try:
-        await running.agent.start_process(message)
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            await running.agent.start_process(message)
+    except TimeoutError as error:
+        raise Unavailable(
+            f"the guest did not start {message.argv[0]!r} within {_START_TIMEOUT_S:.0f} s",
+            hint="hyper list shows whether it answers at all; hyper stop ends it in any case",
+        ) from error
     except GuestError as error:
         raise exec_failure(error, message) from error
+
+
+def refuse_unresponsive(pod: Pod, running: Running) -> None:
+    if not running.is_responsive:
+        raise Unavailable(
+            f"the guest of pod {pod.record.name} does not answer",
+            hint="hyper stop ends it in any case",
+        )
 
 
 async def signal_all(pod: Pod, number: int) -> None:
@@ -36,6 +57,8 @@ async def signal_all(pod: Pod, number: int) -> None:
 async def signal(pod: Pod, container: Container, number: int) -> None:
     pod.running_or_refuse("kill")
     pod.refuse_paused()
+    if number in {SIGKILL, container.record.stop_signal}:  # as in Docker: who ends it wants it ended
+        pod.save_container(container, target="created")
     if container.run is not None:
         with contextlib.suppress(GuestError):  # it has just ended by itself
             await container.run.signal(number)
@@ -53,6 +76,7 @@ async def start_exec(pod: Pod, exec_: Exec) -> ProcessAttachment:
     """Start the process of an exec; raises CommandNotFound or CommandNotExecutable."""
     running = pod.running_or_refuse("exec")
     pod.refuse_paused()
+    refuse_unresponsive(pod, running)
     container = pod.container(exec_.record.container)
     message = messages.start_exec(exec_.record.spec, container.record, pod.record, process=pod.next_process())
     pod.execs.save(exec_, ProcessRecord(number=message.process))

@@ -66,6 +66,13 @@ class ProcessRecord(Record, frozen=True, kw_only=True):
     error: str = ""
 
 
+class Pause(Record, frozen=True, kw_only=True):
+    """Before something is started again."""
+
+    length_s: float = 0
+    until: float = 0  # seconds since the epoch; 0: nothing waits
+
+
 class PodRecord(Record, frozen=True, kw_only=True):
     id: str
     name: str
@@ -80,6 +87,8 @@ class PodRecord(Record, frozen=True, kw_only=True):
     ports: tuple[PortMapping, ...] = ()
     paused: bool = False
     started: float = 0
+    pause: Pause = Pause()  # before it is started again, after its machine was lost
+    erase: tuple[str, ...] = ()  # containers that are gone, and whose directories on the disk are not
     reason: str = ""
 
 
@@ -99,7 +108,10 @@ class ContainerRecord(Record, frozen=True, kw_only=True):
     image_volumes: tuple[str, ...] = ()  # where the image wants volumes of the container's own
     files_written: bool = False  # the spec's files are in its root
     state: ContainerState = ContainerState.CREATED
+    target: Literal["created", "running"] = "created"  # whether it is to run while its pod does
     process: ProcessRecord = ProcessRecord()
+    restarts: int = 0  # by its policy, since somebody started it
+    pause: Pause = Pause()
 
 
 class ExecRecord(Record, frozen=True, kw_only=True):
@@ -134,12 +146,27 @@ class Records:
 
     def save_pod(self, pod: PodRecord) -> None:
         """A removed pod gives its names free at once, though its storage may still be going away."""
-        name = None if pod.target == "removed" else pod.name
-        body = msgspec.msgpack.encode(pod)
+        self.save_pods(pod)
+
+    def save_pods(self, *pods: PodRecord) -> None:
+        """As ``save_pod``, of several at once."""
         with self._writing():
-            self._database.execute("UPDATE pods SET name = ?, body = ? WHERE id = ?", (name, body, pod.id))
-            if pod.target == "removed":
-                self._database.execute("UPDATE containers SET name = NULL WHERE pod = ?", (pod.id,))
+            for pod in pods:
+                self._update_pod(pod)
+
+    def rename(self, *records: PodRecord | ContainerRecord) -> None:
+        """Save records that have another name now.  Conflict when it is taken."""
+        try:
+            with self._writing():
+                for record in records:
+                    table = "pods" if isinstance(record, PodRecord) else "containers"
+                    body = msgspec.msgpack.encode(record)
+                    self._database.execute(
+                        f"UPDATE {table} SET name = ?, body = ? WHERE id = ?",  # noqa: S608
+                        (record.name, body, record.id),
+                    )
+        except sqlite3.IntegrityError as error:
+            raise Conflict(f"the name {records[0].name!r} is taken", hint="choose another name") from error
 
     def save_container(self, container: ContainerRecord) -> None:
         """A name that was given free, as the pod is being removed, stays free: another may have it by now."""
@@ -163,6 +190,21 @@ class Records:
     def remove_execs(self, container: str) -> None:
         self._execute("DELETE FROM execs WHERE container = ?", container)
 
+    def add_container(self, container: ContainerRecord, pod: PodRecord) -> None:
+        """Another container of ``pod``, which is saved with it.  Conflict when its name is taken."""
+        try:
+            with self._writing():
+                self._insert_container(container)
+                self._update_pod(pod)
+        except sqlite3.IntegrityError as error:
+            raise self._taken(pod, [container]) from error
+
+    def remove_container(self, container: str, pod: PodRecord) -> None:
+        """Forget a container with its execs, and save ``pod`` with it."""
+        with self._writing():
+            self._database.execute("DELETE FROM containers WHERE id = ?", (container,))
+            self._update_pod(pod)
+
     def remove_pod(self, pod: str) -> None:
         self._execute("DELETE FROM pods WHERE id = ?", pod)
 
@@ -178,6 +220,13 @@ class Records:
     def _insert_pod(self, pod: PodRecord) -> None:
         body = msgspec.msgpack.encode(pod)
         self._database.execute("INSERT INTO pods VALUES (?, ?, ?)", (pod.id, pod.name, body))
+
+    def _update_pod(self, pod: PodRecord) -> None:
+        name = None if pod.target == "removed" else pod.name
+        body = msgspec.msgpack.encode(pod)
+        self._database.execute("UPDATE pods SET name = ?, body = ? WHERE id = ?", (name, body, pod.id))
+        if pod.target == "removed":
+            self._database.execute("UPDATE containers SET name = NULL WHERE pod = ?", (pod.id,))
 
     def _insert_container(self, container: ContainerRecord) -> None:
         row = (container.id, container.pod, container.name, msgspec.msgpack.encode(container))

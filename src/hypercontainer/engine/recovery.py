@@ -7,6 +7,7 @@ import logging
 
 from hypercontainer.engine import endings, launch, lifecycle, mounting
 from hypercontainer.engine.pod import Pod
+from hypercontainer.engine.records import Pause
 from hypercontainer.errors import HyperError
 from hypercontainer.hypervisors.base import Machine
 
@@ -17,9 +18,12 @@ async def recover(pod: Pod) -> None:
     """Bring a pod that an earlier daemon left in the middle to where its record says."""
     async with pod.lock:
         machine = await launch.reattach(pod)
-        if pod.record.target == "running" and machine is not None:
+        record = pod.record
+        if record.target == "running" and machine is not None and not record.pause.until:
             await _resume(pod, machine)
-        elif pod.record.machine or pod.record.target == "running":
+        elif record.target == "running" and record.pause.until and not record.machine:
+            lifecycle.start_later(pod)
+        elif record.machine or record.target == "running":
             await _finish_end(pod, machine)
     await endings.remove_if_asked(pod)
 
@@ -39,19 +43,20 @@ async def _resume(pod: Pod, machine: Machine) -> None:
         await machine.kill()
         await lifecycle.undo_start(pod, error)
         return
-    if pod.has_ended:
-        lifecycle.start_end(pod)
+    endings.start_end_if_ended(pod)
 
 
 async def _finish_end(pod: Pod, machine: Machine | None) -> None:
     """Its machine is gone, is to go, or had not come yet."""
     if machine is not None:
         await machine.kill()
-    reason = "" if pod.record.target != "running" else _loss(pod)
-    for container in pod.containers:
-        await endings.lose(pod, container, reason or "the pod was stopped", killed=not reason)
     if pod.record.target == "running":
-        pod.save(target="removed" if pod.record.spec.remove else "created", reason=reason)
+        await lifecycle.after_loss(pod, pod.record.reason or _loss(pod))
+        return
+    endings.give_up_restarts(pod)
+    for container in pod.containers:
+        endings.lose(pod, container, "")
+    pod.save(pause=Pause())
     await endings.tear_down(pod, clean=False)
 
 

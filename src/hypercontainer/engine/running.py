@@ -32,6 +32,8 @@ class Running:
     hypervisor: Hypervisor
     machine: Machine
     agent: Agent
+    mounted: set[str] = field(default_factory=set)  # ids of the containers that have their roots
+    is_responsive: bool = True  # as of the last Ping
     tasks: Tasks = field(default_factory=Tasks)
 
 

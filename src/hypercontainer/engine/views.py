@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from hypercontainer.engine.container import Container, Exec
 from hypercontainer.engine.pod import Pod
 from hypercontainer.model.machine import Capabilities
@@ -21,6 +23,7 @@ def pod_view(pod: Pod, capabilities: Capabilities) -> PodView:
         id=record.id,
         name=record.name,
         state=pod.state,
+        health=_health(pod),
         reason=record.reason,
         hostname=record.spec.hostname or record.id[:12],
         hypervisor=record.hypervisor,
@@ -35,6 +38,12 @@ def pod_view(pod: Pod, capabilities: Capabilities) -> PodView:
         labels=record.spec.labels,
         containers=tuple(container_view(pod, container) for container in pod.containers),
     )
+
+
+def _health(pod: Pod) -> Literal["", "healthy", "unresponsive"]:
+    if pod.running is None:
+        return ""
+    return "healthy" if pod.running.is_responsive else "unresponsive"
 
 
 def container_view(pod: Pod, container: Container) -> ContainerView:
@@ -58,6 +67,7 @@ def container_view(pod: Pod, container: Container) -> ContainerView:
         exit_code=process.exit_code,
         out_of_memory=process.out_of_memory,
         error=process.error,
+        restarts=record.restarts,
         labels=record.spec.labels,
         ports=pod.record.ports if record.state is ContainerState.RUNNING else (),
     )

@@ -150,6 +150,13 @@ class PodSpec(Spec, frozen=True, kw_only=True):
     remove: bool = False
 
 
+class AddedContainer(Spec, frozen=True, kw_only=True):
+    """A container for a pod that exists, with the volumes that the pod gets for it."""
+
+    container: ContainerSpec
+    volumes: tuple[VolumeSpec, ...] = ()
+
+
 class ExecSpec(Spec, frozen=True, kw_only=True):
     """A further process in a running container."""
 

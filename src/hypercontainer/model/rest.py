@@ -6,6 +6,7 @@ Times are seconds since the epoch, UTC; sizes are bytes unless the name says oth
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
+from typing import Literal
 
 import msgspec
 
@@ -26,6 +27,7 @@ class PodState(StrEnum):
 class ContainerState(StrEnum):
     CREATED = "created"
     RUNNING = "running"
+    RESTARTING = "restarting"  # it has ended, and is started again after a pause
     EXITED = "exited"
 
 
@@ -47,6 +49,7 @@ class ContainerView(View, frozen=True, kw_only=True):
     exit_code: int | None
     out_of_memory: bool
     error: str  # why it could not start
+    restarts: int  # by its policy, since somebody started it
     labels: dict[str, str]
     ports: tuple[PortMapping, ...]
 
@@ -55,6 +58,7 @@ class PodView(View, frozen=True, kw_only=True):
     id: str
     name: str
     state: PodState
+    health: Literal["", "healthy", "unresponsive"]  # whether the guest answers; empty: none runs
     reason: str  # why it is in this state, when it did not get there by itself
     hostname: str
     hypervisor: str  # the driver that runs it, or would

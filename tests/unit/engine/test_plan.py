@@ -34,7 +34,7 @@ def a_pod(**spec: object) -> PodRecord:
 
 def a_container(image: Image, **spec: object) -> ContainerRecord:
     asked = ContainerSpec(image="image", **spec)  # type: ignore[arg-type]
-    return plan.container_record(asked, image, pod=a_pod(), index=0, name="c")
+    return plan.container_record(asked, image, pod=a_pod(), index=0, name="c", created=1.0)
 
 
 CAPABILITIES = Capabilities(
