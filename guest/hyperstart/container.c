@@ -22,6 +22,7 @@
 #define REMOVAL_STEP_MS 2
 #define REMOVAL_TRIES 2500
 #define CONTAINERS 256
+#define POPULATE_MS 1800000
 
 struct container *container_find(const char *name)
 {
@@ -75,6 +76,20 @@ static int check(const struct msg_create_container *message)
 	return count < CONTAINERS ? 0 : failed_with(ENOSPC, "create container", message->container);
 }
 
+static uint64_t slot_bit(const struct msg_source *source)
+{
+	return source->slot < SLOTS ? UINT64_C(1) << source->slot : 0;
+}
+
+static uint64_t slots_of(const struct msg_create_container *message)
+{
+	uint64_t slots = slot_bit(&message->image) | slot_bit(&message->writable);
+
+	for (uint32_t i = 0; i < message->mounts_count; i++)
+		slots |= slot_bit(&message->mounts[i].source);
+	return slots;
+}
+
 static struct container *container_new(const struct msg_create_container *message, uint32_t request)
 {
 	struct container *container = calloc(1, sizeof(*container));
@@ -85,8 +100,8 @@ static struct container *container_new(const struct msg_create_container *messag
 	snprintf(container->writable, sizeof(container->writable), "%s", message->writable.path);
 	container->mount_namespace = container->terminals = container->cgroup = -1;
 	container->job.watch.fd = -1;
-	container->slots[0] = message->image.slot;
-	container->slots[1] = message->writable.slot;
+	container->slots = slots_of(message);
+	container->writable_slot = message->writable.slot;
 	container->request = request;
 	container->next = guest.containers;
 	guest.containers = container;
@@ -144,6 +159,16 @@ static _Noreturn void build(const struct container *container, const struct msg_
 		pause();
 }
 
+/* Copying takes as long as there is to copy. */
+static bool populates(const struct msg_create_container *message)
+{
+	bool found = false;
+
+	for (uint32_t i = 0; i < message->mounts_count; i++)
+		found |= message->mounts[i].populate;
+	return found;
+}
+
 int container_create(const struct msg_create_container *message, uint32_t request)
 {
 	struct container *container;
@@ -159,6 +184,8 @@ int container_create(const struct msg_create_container *message, uint32_t reques
 	pid_t pid = result ? result : job_start(&container->job, &place, root_is_built);
 	if (pid == 0)
 		build(container, message);
+	if (pid > 0 && populates(message))
+		timer_arm(&container->job.deadline, POPULATE_MS);
 	if (pid > 0)
 		return ANSWERED_LATER;
 	container_free(container);
@@ -191,20 +218,18 @@ static bool is_empty(const struct container *container)
 }
 
 /* Disks that no container is on any more can be swapped by hyperd. */
-static void release_disks(const uint8_t slots[2])
+static void release_disks(uint64_t slots)
 {
-	for (size_t i = 0; i < 2; i++) {
-		bool is_used = slots[i] == NO_SLOT;
-		for (struct container *other = guest.containers; other; other = other->next)
-			is_used |= other->slots[0] == slots[i] || other->slots[1] == slots[i];
-		if (!is_used && disk_unmount(slots[i]))
-			log_line("unmount slot %u: %s", slots[i], strerror(guest.failure.error));
-	}
+	for (struct container *other = guest.containers; other; other = other->next)
+		slots &= ~other->slots;
+	for (uint8_t slot = 0; slot < SLOTS; slot++)
+		if (slots & UINT64_C(1) << slot && disk_unmount(slot))
+			log_line("unmount slot %u: %s", slot, strerror(guest.failure.error));
 }
 
 static void finish_removal(struct container *container, int result)
 {
-	const uint8_t slots[2] = { container->slots[0], container->slots[1] };
+	uint64_t slots = container->slots;
 	uint32_t request = container->request;
 
 	container_free(container);
@@ -223,8 +248,8 @@ static int erase_writable(const struct container *container)
 	const char *name = strrchr(container->writable, '/');
 	char parent[CONTAINER_PATH];
 
-	if (container->slots[1] != NO_SLOT)
-		disk_path(container->slots[1], disk);
+	if (container->writable_slot != NO_SLOT)
+		disk_path(container->writable_slot, disk);
 	snprintf(parent, sizeof(parent), "%.*s", name ? (int)(name - container->writable) : 0,
 		 container->writable);
 	cleanup_fd int root = open(disk, O_PATH | O_DIRECTORY | O_CLOEXEC);

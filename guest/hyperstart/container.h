@@ -23,7 +23,8 @@ struct container {
 	 * 6.12 compares the count of kills with that of the parent's cgroup.
 	 */
 	bool was_killed;
-	uint8_t slots[2]; /* of the image and of the writable directory */
+	uint64_t slots; /* those that it has mounts of, a bit for each */
+	uint8_t writable_slot;
 	char writable[CONTAINER_PATH]; /* the writable directory, below its slot */
 	uint32_t request; /* who waits for the job */
 	struct job job; /* building or erasing; its pid is 0 once it was reaped */

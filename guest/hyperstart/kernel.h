@@ -96,6 +96,12 @@ static inline int sys_pidfd_open(pid_t pid)
 	return (int)syscall(SYS_pidfd_open, pid, 0);
 }
 
+/* musl has no renameat2(2); 1 is RENAME_NOREPLACE */
+static inline int sys_rename_new(int directory, const char *from, const char *to)
+{
+	return (int)syscall(SYS_renameat2, directory, from, directory, to, 1);
+}
+
 #define CLOSE_RANGE_CLOEXEC_ 4u
 
 static inline int sys_close_range(unsigned int first, unsigned int flags)

@@ -13,28 +13,18 @@
 #include "archive.h"
 #include "entry.h"
 #include "fd.h"
+#include "links.h"
 #include "log.h"
 #include "path.h"
 #include "tar.h"
 
 #define DEPTH 512 /* each level keeps a descriptor open */
-#define LINKS (1u << 16) /* files of several names that are remembered, a power of two */
-#define LINK_MEMORY (8u << 20) /* bytes of their names */
-
-/* A file of several names, and the first of them. */
-struct known {
-	dev_t device;
-	ino_t inode;
-	char *name;
-};
-
 struct packer {
 	struct tar_writer writer;
 	struct stat hidden[3]; /* what the kernel shows in a container's tree, and is no file of it */
 	char name[PATH_MAX];
 	size_t length;
-	struct known known[LINKS];
-	size_t known_count, known_memory;
+	struct links links;
 	bool is_incomplete;
 };
 
@@ -96,32 +86,6 @@ static bool is_hidden(const struct stat *status)
 {
 	return is_same(status, &packer.hidden[0]) || is_same(status, &packer.hidden[1]) ||
 	       is_same(status, &packer.hidden[2]);
-}
-
-/* Where it is known, or would be; NULL when there is no more room. */
-static struct known *find_known(const struct stat *status)
-{
-	size_t at = (size_t)(status->st_ino * 2654435761u ^ status->st_dev) % LINKS;
-
-	while (packer.known[at].name) {
-		if (packer.known[at].device == status->st_dev && packer.known[at].inode == status->st_ino)
-			return &packer.known[at];
-		at = (at + 1) % LINKS;
-	}
-	return packer.known_count < LINKS / 2 && packer.known_memory < LINK_MEMORY ? &packer.known[at] : NULL;
-}
-
-/* The first name of a file that has several, or NULL: this is it. */
-static const char *first_name(const struct stat *status)
-{
-	struct known *known = status->st_nlink > 1 && !S_ISDIR(status->st_mode) ? find_known(status) : NULL;
-
-	if (!known || known->name)
-		return known ? known->name : NULL;
-	*known = (struct known){ status->st_dev, status->st_ino, strdup(packer.name) };
-	packer.known_count += known->name != NULL;
-	packer.known_memory += packer.length + 1;
-	return NULL;
 }
 
 /* --- Packing --- */
@@ -251,7 +215,7 @@ static int pack_item(const struct item *item, int depth)
 	}
 	if (S_ISSOCK(status.st_mode))
 		return 0; /* means nothing without the process that listens */
-	const char *first = first_name(&status);
+	const char *first = links_first_name(&packer.links, &status, packer.name);
 	if (first) {
 		entry.is_hard_link = true;
 		entry.entry.size = 0;

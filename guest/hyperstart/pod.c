@@ -25,6 +25,7 @@
 #include "mount.h"
 #include "net.h"
 #include "path.h"
+#include "source.h"
 
 #define ENTROPY_LIMIT 512 /* bytes */
 #define TEARDOWN_STEP_MS 2
@@ -190,6 +191,7 @@ static void undo_set_up(struct pod *pod)
 	end_init(pod);
 	close_namespaces(pod);
 	umount2(SHM_DIRECTORY, MNT_DETACH);
+	share_unmount();
 }
 
 static void init_is_ready(struct job *job, int result)
@@ -219,6 +221,8 @@ int pod_set_up(const struct msg_set_up_pod *message, uint32_t request)
 	result = set_clock(message->clock_ns);
 	if (!result)
 		result = add_entropy(&message->entropy);
+	if (!result)
+		result = share_mount(message->share_type, message->share_options);
 	if (!result)
 		result = mount_shm(message->shm_bytes);
 	if (result)
@@ -308,6 +312,7 @@ static void try_tear_down(struct timer *timer)
 	if (!result) {
 		containers_remove_all();
 		umount2(SHM_DIRECTORY, MNT_DETACH);
+		share_unmount();
 		result = unmount_disks();
 	}
 	if (result && !is_late) {

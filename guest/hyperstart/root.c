@@ -23,53 +23,12 @@
 #include "kernel.h"
 #include "mount.h"
 #include "path.h"
+#include "source.h"
 #include "user.h"
+#include "volume.h"
 
 #define MEMORY_DIRECTORY "/run/hyper/memory"
 #define FILES_DIRECTORY "/run/hyper/files"
-
-/* --- Sources --- */
-
-static int source_mount(const struct msg_source *source)
-{
-	return source->slot == NO_SLOT ? 0 : disk_mount(source->slot);
-}
-
-static int source_root(const struct msg_source *source)
-{
-	char path[32] = "/";
-
-	if (source->slot != NO_SLOT)
-		disk_path(source->slot, path);
-	int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return fd < 0 ? failed("open", path) : fd;
-}
-
-/* A directory that is made when absent, or with `may_be_file` a file that is there. */
-static int source_open(const struct msg_source *source, bool may_be_file)
-{
-	cleanup_fd int root = source_root(source);
-
-	if (root < 0)
-		return root;
-	int fd = open_in_root(root, source->path, O_PATH);
-	if (fd >= 0 && may_be_file)
-		return fd;
-	close_fd(&fd);
-	return make_directory(root, source->path);
-}
-
-static int mount_sources(const struct msg_create_container *message)
-{
-	int result = source_mount(&message->image);
-
-	if (!result)
-		result = source_mount(&message->writable);
-	for (uint32_t i = 0; !result && i < message->mounts_count; i++)
-		if (!strcmp(message->mounts[i].fstype, "bind"))
-			result = source_mount(&message->mounts[i].source);
-	return result;
-}
 
 /* --- The overlay --- */
 
@@ -260,34 +219,7 @@ static int restrict_proc(int root)
 	return result;
 }
 
-/* --- What was asked for --- */
-
-static int bind_source(const struct msg_mount *mount, const struct mount_options *options, bool *is_directory)
-{
-	cleanup_fd int source = source_open(&mount->source, true);
-	struct stat status;
-
-	if (source < 0)
-		return source;
-	if (fstat(source, &status))
-		return failed("stat", mount->source.path);
-	*is_directory = S_ISDIR(status.st_mode);
-	return mount_copy(source, mount->source.path, options->recursive, options->attributes);
-}
-
-static int build_mount(int root, const struct msg_mount *mount)
-{
-	struct mount_options options;
-	bool is_directory = true;
-	int result = mount_options_parse(mount->options, &options);
-
-	if (result)
-		return result;
-	cleanup_fd int fd = strcmp(mount->fstype, "bind")
-				    ? mount_new(mount->fstype, NULL, options.data, options.attributes)
-				    : bind_source(mount, &options, &is_directory);
-	return fd < 0 ? fd : mount_at(fd, root, mount->target, is_directory);
-}
+/* --- Files --- */
 
 static int write_file(int root, int directory, const char *name, const struct msg_file *file)
 {
@@ -361,7 +293,7 @@ static int build_in(int root, const struct container *container, const struct ms
 	if (!result)
 		result = build_dev(root, container->terminals);
 	for (uint32_t i = 0; !result && i < message->mounts_count; i++)
-		result = build_mount(root, &message->mounts[i]);
+		result = volume_mount(root, &container->job, &message->mounts[i]);
 	if (!result)
 		result = build_files(root, message);
 	if (!result)
@@ -369,6 +301,19 @@ static int build_in(int root, const struct container *container, const struct ms
 	if (!result && message->read_only)
 		result = make_read_only(root);
 	return result ? result : root_enter(root);
+}
+
+/* In hyperstart's mount namespace. */
+static int mount_sources(const struct msg_create_container *message)
+{
+	int result = source_mount(&message->image);
+
+	if (!result)
+		result = source_mount(&message->writable);
+	for (uint32_t i = 0; !result && i < message->mounts_count; i++)
+		if (!strcmp(message->mounts[i].fstype, "bind"))
+			result = source_mount(&message->mounts[i].source);
+	return result;
 }
 
 int root_build(const struct container *container, const struct msg_create_container *message)
@@ -386,5 +331,7 @@ int root_build(const struct container *container, const struct msg_create_contai
 	if (root < 0)
 		return root;
 	result = mount_at(root, AT_FDCWD, ROOT_DIRECTORY, true);
+	for (uint32_t i = 0; !result && i < message->mounts_count; i++)
+		result = volume_populate(root, &message->mounts[i]); /* before a mount is in the way */
 	return result ? result : build_in(root, container, message);
 }

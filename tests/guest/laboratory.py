@@ -137,7 +137,14 @@ class Pod:
     writable: Path
     containers: list[str] = field(default_factory=list)
 
-    async def set_up(self, *, hostname: str = "pod", sysctls: Sequence[Setting] = ()) -> None:
+    async def set_up(
+        self,
+        *,
+        hostname: str = "pod",
+        sysctls: Sequence[Setting] = (),
+        share_type: str = "",
+        share_options: str = "",
+    ) -> None:
         await self.agent.request(
             SetUpPod(
                 hostname=hostname,
@@ -145,8 +152,8 @@ class Pod:
                 entropy=os.urandom(32),
                 sysctls=tuple(sysctls),
                 shm_bytes=1 << 20,
-                share_type="",
-                share_options="",
+                share_type=share_type,
+                share_options=share_options,
             )
         )
 
@@ -266,8 +273,8 @@ def a_tmpfs(target: str, options: str = "") -> Mount:
     return Mount(source=Source(NO_SLOT, ""), target=target, fstype="tmpfs", options=options, populate=False)
 
 
-def a_bind(source: Source, target: str, options: str = "") -> Mount:
-    return Mount(source=source, target=target, fstype="bind", options=options, populate=False)
+def a_bind(source: Source, target: str, options: str = "", *, populate: bool = False) -> Mount:
+    return Mount(source=source, target=target, fstype="bind", options=options, populate=populate)
 
 
 async def feed(process: Process, data: bytes) -> None:

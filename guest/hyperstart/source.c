@@ -1,0 +1,82 @@
+/* See source.h. */
+#include "source.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "disk.h"
+#include "fd.h"
+#include "log.h"
+#include "mount.h"
+#include "path.h"
+
+/* --- The share --- */
+
+/* Without a machine: a directory with all that is mounted in it. */
+static int bind_share(const char *path)
+{
+	cleanup_fd int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	cleanup_fd int copy = fd < 0 ? failed("open", path) : mount_copy(fd, path, true, 0);
+
+	return copy < 0 ? copy : mount_at(copy, AT_FDCWD, SHARE_DIRECTORY, true);
+}
+
+int share_mount(const char *type, const char *options)
+{
+	if (!type[0])
+		return 0;
+	share_unmount(); /* of a pod whose set-up failed */
+	if (!strcmp(type, "bind"))
+		return bind_share(options);
+	if (mkdir(SHARE_DIRECTORY, 0700) && errno != EEXIST)
+		return failed("mkdir", SHARE_DIRECTORY);
+	/* mount(2), as hostfs takes a bare path, which fsconfig(2) has no form for */
+	return mount("share", SHARE_DIRECTORY, type, MS_NOSUID | MS_NODEV, options)
+		       ? failed("mount the share, type", type)
+		       : 0;
+}
+
+void share_unmount(void)
+{
+	while (!umount2(SHARE_DIRECTORY, MNT_DETACH | UMOUNT_NOFOLLOW))
+		;
+	rmdir(SHARE_DIRECTORY);
+}
+
+/* --- Any source --- */
+
+int source_mount(const struct msg_source *source)
+{
+	return source->slot == NO_SLOT || source->slot == SHARE_SLOT ? 0 : disk_mount(source->slot);
+}
+
+int source_root(const struct msg_source *source)
+{
+	char path[32] = "/";
+
+	if (source->slot == SHARE_SLOT)
+		strcpy(path, SHARE_DIRECTORY);
+	else if (source->slot != NO_SLOT)
+		disk_path(source->slot, path);
+	int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? failed("open", path) : fd;
+}
+
+int source_open(const struct msg_source *source, bool may_be_file)
+{
+	cleanup_fd int root = source_root(source);
+
+	if (root < 0)
+		return root;
+	int fd = open_in_root(root, source->path, O_PATH);
+	if (fd >= 0 && may_be_file)
+		return fd;
+	if (source->slot == SHARE_SLOT)
+		return failed_with(fd < 0 ? -fd : ENOTDIR, "open in the share", source->path);
+	close_fd(&fd);
+	return make_directory(root, source->path);
+}
