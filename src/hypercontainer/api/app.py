@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from hypercontainer.api import containers, images, pods, system
+from hypercontainer.api import archives, containers, images, pods, system
 from hypercontainer.api.messages import Answer, Request, Stream, Upgrade
 from hypercontainer.api.routing import Found, Table
 from hypercontainer.api.streaming import UPGRADE
@@ -22,7 +22,15 @@ log = logging.getLogger(__name__)
 
 def table() -> Table:
     """Every route of the API."""
-    return Table([*system.routes.all, *pods.routes.all, *containers.routes.all, *images.routes.all])
+    return Table(
+        [
+            *system.routes.all,
+            *pods.routes.all,
+            *containers.routes.all,
+            *archives.routes.all,
+            *images.routes.all,
+        ]
+    )
 
 
 class Api:

@@ -130,6 +130,9 @@ class Routes:
     def post(self, path: str, **facts: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         return self._route("POST", path, **facts)
 
+    def put(self, path: str, **facts: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        return self._route("PUT", path, **facts)
+
     def delete(self, path: str, **facts: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         return self._route("DELETE", path, **facts)
 

@@ -23,9 +23,9 @@ from typing import Any, TypeVar, cast
 import h11
 
 from hypercontainer.api.messages import Answer, Application, Request, Stream, Upgrade
-from hypercontainer.errors import InvalidRequest
+from hypercontainer.errors import HyperError, InvalidRequest
 from hypercontainer.model.json import encode
-from hypercontainer.model.rest import ErrorView
+from hypercontainer.model.rest import ERROR_TRAILER, ErrorView
 
 log = logging.getLogger(__name__)
 
@@ -260,12 +260,24 @@ class _Connection:
 
     async def _send_stream(self, answer: Stream, request: Request) -> None:
         headers = self._headers([("Content-Type", answer.content_type)])
+        trailers: list[tuple[bytes, bytes]] = []
         async with contextlib.aclosing(cast("Any", answer.chunks)) as chunks:
             await self.write(self._bytes(h11.Response(status_code=200, headers=headers, reason="OK")))
             if request.method != "HEAD" and not self._is_stopping:
-                async for chunk in chunks:
-                    await self.write(self._bytes(h11.Data(data=chunk)))
-        await self.write(self._bytes(h11.EndOfMessage()))
+                try:
+                    async for chunk in chunks:
+                        await self.write(self._bytes(h11.Data(data=chunk)))
+                except HyperError as error:
+                    trailers = self._failure(error, request)
+        await self.write(self._bytes(h11.EndOfMessage(headers=trailers)))
+
+    def _failure(self, error: HyperError, request: Request) -> list[tuple[bytes, bytes]]:
+        """What failed after the status was sent is told behind the body (RFC 9112 section 7.1.2)."""
+        log.warning("%s %s failed on the way: %s", request.method, request.path, error.message)
+        if self._http.their_http_version == b"1.0":
+            raise ConnectionResetError("HTTP/1.0 can only be cut off") from error
+        view = ErrorView(code=error.code, message=error.message, hint=error.hint)
+        return [(ERROR_TRAILER.encode(), encode(view))]
 
     async def _upgrade(self, answer: Upgrade) -> None:
         try:

@@ -120,6 +120,22 @@ class _Session:
                 raise InvalidRequest(f"a client cannot send a frame of kind {kind} and {len(payload)} bytes")
 
 
+async def begun(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same, its first piece made: what fails before that is raised here, where it has a status."""
+    try:
+        first = await anext(pieces)
+    except StopAsyncIteration:
+        first = b""
+
+    async def all_of_it() -> AsyncIterator[bytes]:
+        async with contextlib.aclosing(cast("Any", pieces)):
+            yield first
+            async for piece in pieces:
+                yield piece
+
+    return all_of_it()
+
+
 async def in_batches(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """The same bytes in fewer pieces when they come fast, and at once when they come slowly."""
     batch = _Batch()

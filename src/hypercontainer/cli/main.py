@@ -32,6 +32,7 @@ VERBS = {
     "logs": ("containers", "Show what a container printed"),
     "attach": ("containers", "Connect this terminal to a running container"),
     "kill": ("containers", "Send a signal to pods or containers"),
+    "cp": ("copying", "Copy files between a container and this host"),
     "wait": ("containers", "Wait until pods or containers end, and print their exit codes"),
     "inspect": ("system", "Show all about pods, containers or images, as JSON"),
     "images": ("images", "List images"),
@@ -46,7 +47,7 @@ VERBS = {
 }
 _GROUPS = (
     ("Pods", ("run", "create", "start", "stop", "rm", "list", "pause", "unpause", "stats")),
-    ("Containers", ("ps", "exec", "logs", "attach", "kill", "wait")),
+    ("Containers", ("ps", "exec", "logs", "attach", "kill", "cp", "wait")),
     ("Images", ("images", "pull", "load", "import", "tag", "rmi")),
     ("System", ("inspect", "info", "version", "doctor")),
 )

@@ -12,10 +12,11 @@ Errors are raised again as the class that hyperd raised, by code.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
 from hypercontainer.client.http import Answer, Record, connect, decode, error_from, progress, request_head
 from hypercontainer.client.nouns import Containers, Execs, Images, Machines, Pods, System
@@ -23,6 +24,9 @@ from hypercontainer.client.start import ensure_daemon, is_listening
 from hypercontainer.client.streams import Attached, LogFrame
 from hypercontainer.config import Paths
 from hypercontainer.errors import Unavailable
+
+if TYPE_CHECKING:
+    from hypercontainer.tarstream import Readable
 
 __all__ = ["Attached", "Client", "LogFrame", "Record", "ensure_daemon", "error_from", "is_listening"]
 
@@ -104,17 +108,29 @@ class Client:
         return decode(data) if data else None
 
     def upload(
-        self, path: str, source: IO[bytes], *, query: Mapping[str, object] | None = None
+        self, path: str, source: Readable, *, query: Mapping[str, object] | None = None
     ) -> Iterator[Record]:
         """POST ``source`` in chunks and give the JSON lines of the answer as they come."""
+        with self._sending("POST", path, source, query) as answer:
+            yield from progress(answer)
+
+    def put(self, path: str, source: Readable, *, query: Mapping[str, object] | None = None) -> None:
+        """PUT ``source`` in chunks, to the end of the work."""
+        with self._sending("PUT", path, source, query) as answer:
+            answer.read()
+
+    @contextlib.contextmanager
+    def _sending(
+        self, method: str, path: str, source: Readable, query: Mapping[str, object] | None
+    ) -> Iterator[Answer]:
         from hypercontainer.client.upload import Upload  # threads: only here
 
-        head = request_head("POST", path, query, {"Transfer-Encoding": "chunked"})
+        head = request_head(method, path, query, {"Transfer-Encoding": "chunked"})
         with Upload(self.connect(), head, source) as upload:
             answer = Answer(upload.connection)
             answer.read_head()
             answer.raise_for_status()
-            yield from progress(answer)
+            yield answer
 
     def upgrade(self, path: str, *, query: Mapping[str, object] | None = None) -> Attached:
         """POST and take the connection over for frames; errors before that are raised."""

@@ -16,6 +16,7 @@ from hypercontainer.errors import HyperError, Unavailable
 
 READ_SIZE = 1 << 18
 _MAX_HEAD = 1 << 16
+_ERROR_TRAILER = b"hyper-error"  # model.rest.ERROR_TRAILER
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -112,11 +113,19 @@ class Answer:
         while True:
             size = _number(self._line().partition(b";")[0].decode("latin-1"), 16)
             if size == 0:
-                while self._line():
-                    pass
+                self._read_trailers()
                 return
             yield from self._exactly(size)
             self._line()
+
+    def _read_trailers(self) -> None:
+        """Raises what failed after hyperd had begun to answer."""
+        failure = None
+        while line := self._line():
+            name, _, value = line.partition(b":")
+            failure = value if name.lower() == _ERROR_TRAILER else failure
+        if failure is not None:
+            raise error_from(_decode_or_none(failure))
 
     def _plain(self, length: int) -> Iterator[bytes]:
         if length >= 0:
@@ -149,6 +158,28 @@ class Answer:
             data = b""
         self._buffer += data
         return bool(data)
+
+
+class Download:
+    """The body of an answer, to be read as a file; what failed after its head is raised by ``read``."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._chunks = answer.chunks()
+        self._rest = memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        """At most ``size`` bytes; none at the end."""
+        if not self._rest:
+            self._rest = memoryview(next(self._chunks, b""))
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return bytes(data)
+
+    def __enter__(self) -> Download:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._answer.close()
 
 
 def encode(spec: object) -> bytes:

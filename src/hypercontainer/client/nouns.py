@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING
 from urllib.parse import quote
 
-from hypercontainer.client.http import Record, encode, progress
+from hypercontainer.client.http import Download, Record, encode, progress
 from hypercontainer.client.streams import Attached, LogFrame, log_frames
 from hypercontainer.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from hypercontainer.client import Client
     from hypercontainer.model.pod import AddedContainer, ExecSpec, PodSpec
+    from hypercontainer.tarstream import Readable
 
 Records = list[Record]
 
@@ -156,6 +157,22 @@ class Containers(_Noun):
     ) -> Attached:
         query = {"start": start, "from_start": from_start, "timeline": timeline}
         return self._client.upgrade(_at("containers", name, "attach"), query=query)
+
+    def stat(self, name: str, path: str, *, follow: bool = False) -> Record:
+        """PathView of a path in the container; NotFound when there is nothing."""
+        query = {"path": path, "follow": follow}
+        record: Record = self._client.call("GET", _at("containers", name, "archive", "stat"), query=query)
+        return record
+
+    def download(self, name: str, path: str, *, follow: bool = False) -> Download:
+        """A tar of a path in the container, to be read; what fails on the way is raised while it is."""
+        query = {"path": path, "follow": follow}
+        return Download(self._client.request("GET", _at("containers", name, "archive"), query=query))
+
+    def upload(self, name: str, path: str, archive: Readable, *, keep_owners: bool = False) -> None:
+        """Unpack a tar into a directory of the container."""
+        query = {"path": path, "keep_owners": keep_owners}
+        self._client.put(_at("containers", name, "archive"), archive, query=query)
 
     def create_exec(self, name: str, spec: ExecSpec | Mapping[str, object]) -> Record:
         """ExecView."""

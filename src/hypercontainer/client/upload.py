@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import socket
 import threading
-from typing import IO
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hypercontainer.tarstream import Readable
 
 _READ_SIZE = 1 << 18
 
@@ -12,7 +15,7 @@ _READ_SIZE = 1 << 18
 class Upload:
     """A thread that sends; an error of ``source`` cuts the connection and is raised at the end."""
 
-    def __init__(self, connection: socket.socket, head: bytes, source: IO[bytes]) -> None:
+    def __init__(self, connection: socket.socket, head: bytes, source: Readable) -> None:
         self.connection = connection
         self._head = head
         self._source = source

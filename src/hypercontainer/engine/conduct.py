@@ -6,18 +6,21 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Iterable
+from dataclasses import replace
 
-from hypercontainer.engine import launch, messages, mounting, network, slots
+from hypercontainer.engine import archives, launch, messages, mounting, network, slots
 from hypercontainer.engine.container import Container
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.running import Running
-from hypercontainer.guest.protocol import GetTimeline, Mount, RemoveContainer, Timeline
+from hypercontainer.guest.protocol import CreateContainer, GetTimeline, Mount, RemoveContainer, Timeline
 
 
 async def set_up(pod: Pod, running: Running) -> list[Awaitable[object]]:
     """Requests for everything that this guest has not done yet, in their order; none waits for another."""
     wanted = [
-        c for c in pod.containers if c.record.target == "running" and c.record.id not in running.mounted
+        c
+        for c in pod.containers
+        if c.record.target == "running" and (c.record.id not in running.mounted or archives.needs_files(c))
     ]
     mounts = [await mounting.guest_mounts(pod, container) for container in wanted]
     requests: list[Awaitable[object]] = []
@@ -42,14 +45,36 @@ async def mount(pod: Pod, running: Running, container: Container) -> None:
     pod.decide(slots=after)
     for slot, disk in disks.items():
         await running.machine.swap_disk(slot, disk)
+    await create(pod, running, container)
+
+
+async def create(pod: Pod, running: Running, container: Container) -> None:
+    """The root of a container, whose disks are in their slots; nothing is started."""
     await _create(pod, running, container, await mounting.guest_mounts(pod, container))
 
 
 async def _create(pod: Pod, running: Running, container: Container, mounts: tuple[Mount, ...]) -> None:
     names = [c.record.name for c in pod.containers]
     message = messages.create_container(pod.record, container.record, names, mounts=mounts)
-    await running.agent.request(message)
+    if archives.needs_files(container):
+        await _create_with_files(pod, running, container, message)
+    else:
+        await running.agent.request(message)
     running.mounted.add(container.record.id)
+
+
+async def _create_with_files(
+    pod: Pod, running: Running, container: Container, message: CreateContainer
+) -> None:
+    """With the spec's files, which even a root that is read-only gets."""
+    agent, away = running.agent, RemoveContainer(container.record.id, erase=False)
+    if container.record.id in running.mounted:  # hyperd died on the way
+        await agent.request(away)
+    await agent.request(replace(message, read_only=False))
+    await archives.write_files(pod, container, agent)
+    if message.read_only:
+        await agent.request(away)
+        await agent.request(message)
 
 
 async def erase(pod: Pod, running: Running) -> None:

@@ -89,16 +89,26 @@ async def tear_down(pod: Pod, *, clean: bool) -> None:
     """End the machine and give back what it held; the record is struck off last."""
     running, pod.running = pod.running, None
     if running is not None:
-        if clean and running.is_responsive:
-            await _shut_down(pod, running)
-        await running.machine.kill()
-        await running.agent.close()
-        await running.tasks.close()
+        await end_machine(pod, running, clean=clean)
     pod.execs.clear()
-    mounting.release(pod)
     if pod.record.lease is not None:
         await pod.host.networks.detach(pod.record.lease)
         pod.host.leases.pop(pod.id, None)
+    forget_machine(pod)
+
+
+async def end_machine(pod: Pod, running: Running, *, clean: bool) -> None:
+    """End a machine and the work with it; ``clean``: let the guest unmount its disks first."""
+    if clean and running.is_responsive:
+        await _shut_down(pod, running)
+    await running.machine.kill()
+    await running.agent.close()
+    await running.tasks.close()
+
+
+def forget_machine(pod: Pod) -> None:
+    """The machine has ended: its files go, and last its place in the record."""
+    mounting.release(pod)
     if pod.record.machine:
         remove_tree(pod.run_dir)
     if pod.record.target != "removed":

@@ -18,6 +18,7 @@ import msgspec
 from hypercontainer.config import Paths, Settings
 from hypercontainer.engine import (
     containers,
+    copying,
     doctor,
     lifecycle,
     memory,
@@ -59,6 +60,7 @@ from hypercontainer.model.rest import (
     ExecView,
     InfoView,
     MachineView,
+    PathView,
     PodDetails,
     PodState,
     PodView,
@@ -327,6 +329,23 @@ class Engine:
         if container.run is not None:
             return exit_code(await container.run.wait())
         return exit_code(container.record.process)
+
+    # --- Files ---
+
+    async def look(self, container: str, path: str, *, follow: bool) -> PathView:
+        """What is at ``path`` in a container.  Raises NotFound."""
+        return await copying.look(*self._find_container(container), path, follow=follow)
+
+    def pack(self, container: str, path: str, *, follow: bool) -> AsyncIterator[bytes]:
+        """A tar of ``path`` in a container, which need not run.  Raises NotFound."""
+        return copying.pack(*self._find_container(container), path, follow=follow)
+
+    async def unpack(
+        self, container: str, path: str, archive: AsyncIterator[bytes], *, keep_owners: bool
+    ) -> None:
+        """Write what ``archive`` holds into the directory ``path`` of a container.  Raises NotFound."""
+        pod, found = self._find_container(container)
+        await self._see_through(copying.unpack(pod, found, path, archive, keep_owners=keep_owners))
 
     # --- Execs ---
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from hypercontainer.engine import mounting, network, slots
@@ -21,7 +22,7 @@ _BOOT_TIMEOUT_S = 60.0
 
 async def launch(pod: Pod) -> tuple[Hypervisor, Machine]:
     """Start the VMM of a pod that has none."""
-    driver = await _driver(pod)
+    driver = await usable_driver(pod)
     mounting.prepare(pod, mounting.mounts_of(pod))
     await network.take_lease(pod)
     limit = driver.capabilities.disk_slots
@@ -33,22 +34,32 @@ async def launch(pod: Pod) -> tuple[Hypervisor, Machine]:
     )
     nics = await network.attach(pod, driver)
     pod.timeline.mark("network attached")
-    config = await _machine_config(pod, driver, nics)
-    pod.timeline.mark("disks ready")
-    pod.run_dir.mkdir(parents=True, mode=0o700)
-    machine = await driver.launch(config, pod.run_dir)
+    machine = await launch_machine(pod, driver, nics)
     pod.timeline.mark("VMM launched")
     return driver, machine
 
 
+async def launch_machine(pod: Pod, driver: Hypervisor, nics: tuple[Nic, ...]) -> Machine:
+    """The machine that the record names, with the disks that it says."""
+    config = await _machine_config(pod, driver, nics)
+    pod.timeline.mark("disks ready")
+    pod.run_dir.mkdir(parents=True, mode=0o700)
+    return await driver.launch(config, pod.run_dir)
+
+
 async def connect(pod: Pod, machine: Machine) -> Agent:
     """Wait for hyperstart's answer, as long as the guest takes to boot."""
-    async with deadline(_BOOT_TIMEOUT_S, "the guest did not answer"):
-        channel = await machine.connect()
-        agent = await Agent.connect(channel, resume=_stored(pod))
+    agent = await answer(machine, resume=_stored(pod))
     pod.timeline.meet(agent.welcome)
     pod.timeline.mark("hyperstart answered")
     return agent
+
+
+async def answer(machine: Machine, *, resume: Mapping[int, Mapping[Stream, int]] | None = None) -> Agent:
+    """A connection to the machine's hyperstart; ``resume`` is as for Agent.connect."""
+    async with deadline(_BOOT_TIMEOUT_S, "the guest did not answer"):
+        channel = await machine.connect()
+        return await Agent.connect(channel, resume=resume)
 
 
 async def reattach(pod: Pod) -> Machine | None:
@@ -66,7 +77,7 @@ async def reattach(pod: Pod) -> Machine | None:
     return await driver.reattach(config, pod.run_dir)
 
 
-async def _driver(pod: Pod) -> Hypervisor:
+async def usable_driver(pod: Pod) -> Hypervisor:
     """The driver of the record, verified again: hosts change."""
     driver = pod.host.drivers.get(pod.record.hypervisor)
     if (reason := await pod.host.drivers.missing(driver)) is not None:

@@ -171,6 +171,36 @@ class DoctorView(View, frozen=True, kw_only=True):
     checks: tuple[Check, ...]
 
 
+class PathKind(StrEnum):
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+    DEVICE = "device"
+    FIFO = "fifo"
+    OTHER = "other"
+
+
+class PathView(View, frozen=True, kw_only=True):
+    """What is at a path of a container."""
+
+    name: str  # the path's last part; empty: the root
+    kind: PathKind
+    size: int  # of a file
+    mode: int  # permissions
+    modified: float
+    link: str  # where a symbolic link leads
+
+
+class MountView(View, frozen=True, kw_only=True):
+    """A mount of a container, in the words of ``docker inspect``."""
+
+    type: str  # "bind", "volume", "tmpfs", "disk", "nfs"
+    name: str  # of a volume; empty: it has none
+    source: str  # on the host, or SERVER:/PATH; empty: on the pod's own disk
+    destination: str
+    rw: bool
+
+
 class WaitView(View, frozen=True, kw_only=True):
     exit_code: int
 
@@ -200,6 +230,9 @@ class ErrorView(View, frozen=True, kw_only=True):
     code: str
     message: str
     hint: str
+
+
+ERROR_TRAILER = "Hyper-Error"  # JSON of ErrorView behind a body of chunks that could not be finished
 
 
 class StreamKind(IntEnum):
