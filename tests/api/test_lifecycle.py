@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import shutil
 import signal
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -24,33 +21,6 @@ from tests.support.images import Member, layer
 pytestmark = pytest.mark.needs_machine
 
 COUNT = "echo run >> /runs; wc -l < /runs; "  # prints the number of this run
-
-
-@pytest.fixture(scope="module")
-def stocked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root that has the image, to be copied."""
-    root = tmp_path_factory.mktemp("stocked")
-
-    async def stock() -> None:
-        async with an_engine(root) as engine:
-            await load(engine, "busybox")
-
-    asyncio.run(stock())
-    return root
-
-
-@pytest.fixture
-def root(stocked: Path, tmp_path: Path) -> Path:
-    shutil.copytree(stocked / "lib/images", tmp_path / "lib/images", symlinks=True)
-    return tmp_path
-
-
-@pytest.fixture
-async def engine(root: Path) -> AsyncIterator[Engine]:
-    async with an_engine(root) as engine:
-        yield engine
-        for pod in engine.pods():
-            await engine.remove_pod(pod.id, force=True)
 
 
 async def running(engine: Engine, *containers: dict[str, Any], **fields: Any) -> str:

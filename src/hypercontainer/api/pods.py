@@ -97,6 +97,15 @@ async def add_container(engine: Engine, pod: str, body: AddedContainer) -> Conta
     return await engine.add_container(pod, body)
 
 
+@routes.post(
+    "/v1/pods/{pod}/replace",
+    errors=(PodNotFound, InvalidState, Conflict, Unsupported, Unavailable, GuestError, HypervisorError),
+)
+async def replace_pod(engine: Engine, pod: str, *, new: str, timeout_s: Seconds = 10) -> PodView:
+    """Run another, created pod on the machine of this one, which is then created."""
+    return await engine.replace_pod(pod, new, timeout_s=timeout_s)
+
+
 @routes.post("/v1/pods/{pod}/pause", errors=(PodNotFound, InvalidState, Unsupported, HypervisorError))
 async def pause_pod(engine: Engine, pod: str) -> PodView:
     """Stop the pod's machine where it is."""

@@ -85,6 +85,10 @@ class Pods(_Noun):
         """The exit code of the pod's first container, when there is one."""
         return int(self._client.call("GET", _at("pods", name, "wait"))["exit_code"])
 
+    def replace(self, name: str, new: str, *, timeout_s: float = 10) -> Record:
+        """PodView of ``new``, which runs on the machine that ``name`` had."""
+        return self._pod("POST", _at("pods", name, "replace"), new=new, timeout_s=timeout_s)
+
     def rename(self, name: str, new: str) -> Record:
         """PodView."""
         return self._pod("POST", _at("pods", name, "rename"), name=new)

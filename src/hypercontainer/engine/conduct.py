@@ -24,7 +24,7 @@ async def set_up(pod: Pod, running: Running) -> list[Awaitable[object]]:
     ]
     mounts = [await mounting.guest_mounts(pod, container) for container in wanted]
     requests: list[Awaitable[object]] = []
-    if not running.agent.welcome.has_pod:
+    if not running.has_pod:
         setup = messages.set_up_pod(pod.record, clock_ns=time.time_ns(), entropy=os.urandom(64))
         requests.append(running.agent.request(setup))
         requests += network.set_up(pod, running)

@@ -156,7 +156,7 @@ async def _see_through(pod: Pod, running: Running, container: Container, run: Pr
     endings.record_end(pod, container, process)
     pod.timeline.mark(f"{container.record.name} ended")
     is_last = pod.has_ended
-    if is_last and pod.record.spec.remove:
+    if is_last and pod.record.spec.remove and not pod.is_replaced:
         pod.save(target="removed")  # before anyone hears of the end: its names are free then
     run.finish(process, is_last=not container.is_alive)
     with contextlib.suppress(HyperError):

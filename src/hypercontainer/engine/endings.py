@@ -112,7 +112,7 @@ def forget_machine(pod: Pod) -> None:
     if pod.record.machine:
         remove_tree(pod.run_dir)
     if pod.record.target != "removed":
-        pod.save(machine="", paused=False, started=0)
+        pod.save(machine="", paused=False, started=0, installing=False, replaces="")
 
 
 async def _shut_down(pod: Pod, running: Running) -> None:

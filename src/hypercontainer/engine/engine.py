@@ -26,6 +26,7 @@ from hypercontainer.engine import (
     plan,
     processes,
     recovery,
+    replacement,
     slots,
     views,
     volumes,
@@ -189,6 +190,12 @@ class Engine:
         view = self._pod_view(pod)
         await self._see_through(lifecycle.stop(pod, timeout_s=timeout_s))
         return self._pod_view(pod) if pod.record.target != "removed" else view
+
+    async def replace_pod(self, name: str, new: str, *, timeout_s: float = 10) -> PodView:
+        """Run the pod ``new`` on the machine of another, which ends Created."""
+        old, successor = self._find_pod(name), self._find_pod(new)
+        await self._see_through(replacement.replace(old, successor, timeout_s=timeout_s))
+        return self._pod_view(successor)
 
     async def remove_pod(self, name: str, *, force: bool = False) -> None:
         await self._see_through(lifecycle.remove(self._find_pod(name), force=force))
@@ -464,7 +471,7 @@ class Engine:
     async def _recover_pod(self, pod: Pod) -> None:
         """One pod that cannot be recovered is no reason to serve none."""
         try:
-            await recovery.recover(pod)
+            await recovery.recover(pod, self._pods)
         except HyperError as error:
             logger.error("pod %s could not be recovered: %s", pod.record.name, error.message)
         except Exception:

@@ -24,7 +24,6 @@ async def launch(pod: Pod) -> tuple[Hypervisor, Machine]:
     """Start the VMM of a pod that has none."""
     driver = await usable_driver(pod)
     mounting.prepare(pod, mounting.mounts_of(pod))
-    await network.take_lease(pod)
     limit = driver.capabilities.disk_slots
     pod.decide(
         machine=secrets.token_hex(6),
@@ -32,6 +31,7 @@ async def launch(pod: Pod) -> tuple[Hypervisor, Machine]:
         started=time.time(),
         slots=slots.assign((), wanted_disks(pod), limit=limit),
     )
+    await network.take_lease(pod)
     nics = await network.attach(pod, driver)
     pod.timeline.mark("network attached")
     machine = await launch_machine(pod, driver, nics)

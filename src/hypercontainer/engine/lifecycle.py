@@ -127,7 +127,7 @@ async def run_on(pod: Pod, driver: Hypervisor, machine: Machine) -> None:
     except BaseException:
         await machine.kill()
         raise
-    pod.running = running = Running(hypervisor=driver, machine=machine, agent=agent)
+    pod.running = running = Running.found(driver, machine, agent)
     watch(pod, running)
     await before_end(bring_up(pod, running), machine)
 
@@ -141,9 +141,7 @@ def watch(pod: Pod, running: Running) -> None:
 
 async def bring_up(pod: Pod, running: Running) -> None:
     """All that the guest has not done yet.  The requests are queued without waiting between them."""
-    welcome = running.agent.welcome
-    running.mounted = set(welcome.containers)
-    known = {process.process for process in welcome.processes}
+    known = running.known
     async with deadline(_SET_UP_TIMEOUT_S, "the guest did not set up the pod"):
         mounts = asyncio.gather(*await conduct.set_up(pod, running), return_exceptions=True)
         starts = asyncio.gather(
@@ -165,6 +163,14 @@ def _raise_first(results: list[object]) -> None:
     for result in results:
         if isinstance(result, BaseException):
             raise result
+
+
+async def start_afresh(pod: Pod, failure: HyperError) -> None:
+    """The machine of a pod is of no use any more: another one, if that can be had; the lock is held."""
+    await undo_start(pod, failure)
+    chosen = [container for container in pod.containers if container.record.target == "running"]
+    with contextlib.suppress(HyperError):  # then it is Created, and its reason says why
+        await _start(pod, chosen, pause=Pause())
 
 
 async def undo_start(pod: Pod, error: BaseException) -> None:

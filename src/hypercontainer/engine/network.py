@@ -34,7 +34,7 @@ async def take_lease(pod: Pod) -> None:
         return
     async with pod.host.leasing:
         lease = await pod.host.networks.allocate(
-            pod.id,
+            pod.record.machine,  # a NIC is the machine's, which may go on to another pod
             spec.ports,
             interfaces=spec.interfaces,
             allow=spec.allow,
@@ -55,7 +55,7 @@ async def attach(pod: Pod, driver: Hypervisor) -> tuple[Nic, ...]:
 def set_up(pod: Pod, running: Running) -> list[Awaitable[object]]:
     """Requests for a guest whose pod has just been made, and what the host has not finished yet."""
     lease = pod.record.lease
-    if lease is None:
+    if lease is None or pod.record.spec.network == "none":  # a machine that was replaced may have one
         return []
     requests = [running.agent.request(messages.configure_nic(nic)) for nic in lease.nics]
     return [*requests, pod.host.networks.ready(lease)]

@@ -41,6 +41,7 @@ class Pod:
         self.timeline = StartTimeline()
         self.lock = asyncio.Lock()
         self.is_gone = False  # removed, with its storage
+        self.is_replaced = False  # another pod is about to have its machine
 
     # --- What it is ---
 

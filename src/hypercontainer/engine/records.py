@@ -88,6 +88,8 @@ class PodRecord(Record, frozen=True, kw_only=True):
     paused: bool = False
     started: float = 0
     pause: Pause = Pause()  # before it is started again, after its machine was lost
+    installing: bool = False  # the machine was another pod's, and the guest may hold anything
+    replaces: str = ""  # the pod that gets the machine back if this one cannot be run on it
     erase: tuple[str, ...] = ()  # containers that are gone, and whose directories on the disk are not
     reason: str = ""
 

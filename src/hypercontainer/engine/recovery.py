@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Mapping
 
-from hypercontainer.engine import endings, launch, lifecycle, mounting
+from hypercontainer.engine import endings, launch, lifecycle, mounting, replacement
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.records import Pause
 from hypercontainer.errors import HyperError
@@ -14,24 +15,34 @@ from hypercontainer.hypervisors.base import Machine
 logger = logging.getLogger(__name__)
 
 
-async def recover(pod: Pod) -> None:
-    """Bring a pod that an earlier daemon left in the middle to where its record says."""
+async def recover(pod: Pod, others: Mapping[str, Pod]) -> None:
+    """Bring a pod that an earlier daemon left in the middle to where its record says.
+
+    ``others`` are all pods by id: a replacement that was cut short concerns two.
+    """
     async with pod.lock:
         machine = await launch.reattach(pod)
         record = pod.record
         if record.target == "running" and machine is not None and not record.pause.until:
-            await _resume(pod, machine)
+            await _resume(pod, machine, others)
         elif record.target == "running" and record.pause.until and not record.machine:
             lifecycle.start_later(pod)
         elif record.machine or record.target == "running":
             await _finish_end(pod, machine)
+            if old := others.get(record.replaces):  # what it kept to get the machine back
+                old.save(lease=None, ports=(), slots=())
+        else:
+            for container in pod.containers:  # it was replaced, and hyperd died while its processes ended
+                endings.lose(pod, container, "")
     await endings.remove_if_asked(pod)
 
 
-async def _resume(pod: Pod, machine: Machine) -> None:
+async def _resume(pod: Pod, machine: Machine, others: Mapping[str, Pod]) -> None:
     driver = pod.host.drivers.get(pod.record.hypervisor)
     try:
         mounting.claim(pod, mounting.mounts_of(pod))
+        if pod.record.installing:
+            return await replacement.resume(pod, machine, others)
         if pod.record.paused:
             with contextlib.suppress(HyperError):  # the daemon died just before it paused it
                 await machine.resume()
@@ -41,9 +52,9 @@ async def _resume(pod: Pod, machine: Machine) -> None:
     except HyperError as error:
         logger.warning("pod %s could not be taken over: %s", pod.record.name, error.message)
         await machine.kill()
-        await lifecycle.undo_start(pod, error)
-        return
+        return await lifecycle.undo_start(pod, error)
     endings.start_end_if_ended(pod)
+    return None
 
 
 async def _finish_end(pod: Pod, machine: Machine | None) -> None:

@@ -32,9 +32,24 @@ class Running:
     hypervisor: Hypervisor
     machine: Machine
     agent: Agent
+    has_pod: bool = False  # whether the guest has been told of the pod
     mounted: set[str] = field(default_factory=set)  # ids of the containers that have their roots
+    known: set[int] = field(default_factory=set)  # processes that the guest had before we came
     is_responsive: bool = True  # as of the last Ping
     tasks: Tasks = field(default_factory=Tasks)
+
+    @classmethod
+    def found(cls, hypervisor: Hypervisor, machine: Machine, agent: Agent) -> Running:
+        """A machine with what its guest says that it has."""
+        welcome = agent.welcome
+        return cls(
+            hypervisor=hypervisor,
+            machine=machine,
+            agent=agent,
+            has_pod=welcome.has_pod,
+            mounted=set(welcome.containers),
+            known={process.process for process in welcome.processes},
+        )
 
 
 async def before_end(work: Coroutine[Any, Any, T], machine: Machine) -> T:

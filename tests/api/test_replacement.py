@@ -1,0 +1,126 @@
+"""A new pod in place of one that runs: the same machine, and the old pod again when it cannot be."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from hypercontainer.engine.engine import Engine
+from hypercontainer.errors import CommandNotFound, HyperError, InvalidState
+from hypercontainer.model.rest import ContainerState, PodState
+from tests.api.engines import a_spec, load, printed, shell, until, until_printed
+from tests.support.images import Member, layer
+
+pytestmark = pytest.mark.needs_machine
+
+COUNT = "echo run >> /runs; wc -l < /runs; sleep 1000"  # prints the number of this run
+
+
+async def old_and(engine: Engine, *containers: dict[str, Any], **fields: Any) -> None:
+    await engine.create_pod(a_spec(shell(COUNT), name="old"))
+    await engine.start_pod("old")
+    await until_printed(engine, "old", "1\n")
+    await engine.create_pod(a_spec(*containers, name="new", **fields))
+
+
+async def test_the_machine_stays_and_the_old_pod_keeps_its_data(engine: Engine) -> None:
+    await old_and(engine, shell("cat /runs; " + COUNT))
+    before = engine.machines()[0]
+    view = await engine.replace_pod("old", "new")
+    after = engine.machines()[0]
+    assert (after.id, after.pid, after.pod_name) == (before.id, before.pid, "new")
+    assert view.state is PodState.RUNNING
+    assert (engine.pod("old").state, engine.pod("old").reason) == (PodState.CREATED, "replaced by new")
+    assert engine.container("old").state is ContainerState.EXITED
+    await until(lambda: engine.container("new").state is ContainerState.RUNNING)
+    await until_printed(engine, "new", "cat: can't open '/runs': No such file or directory\n1\n")
+    await engine.stop_pod("new")
+    await engine.start_pod("old")
+    await until_printed(engine, "old", "1\n2\n")
+
+
+async def test_a_pod_of_another_image_replaces_and_is_replaced(engine: Engine) -> None:
+    await load(engine, "other", extra=layer(Member(name="marker")))
+    await old_and(engine, shell("ls /marker; sleep 1000", image="other"), {})
+    await engine.replace_pod("old", "new")
+    await until_printed(engine, "new-0", "/marker\n")
+    await engine.replace_pod("new", "old")
+    await until_printed(engine, "old", "1\n2\n")
+    await engine.replace_pod("old", "new")
+    await until_printed(engine, "new-0", "/marker\n/marker\n")
+    assert len(engine.machines()) == 1
+
+
+async def test_a_pod_that_cannot_be_run_leaves_the_old_one_running(engine: Engine) -> None:
+    await old_and(engine, {}, {"command": ("nothere",)})
+    before = engine.machines()[0]
+    with pytest.raises(CommandNotFound, match=r"cannot run 'nothere'.*; pod old runs again") as raised:
+        await engine.replace_pod("old", "new")
+    assert raised.value.exit_status == 127
+    after = engine.machines()[0]
+    assert (after.id, after.pid, after.pod_name) == (before.id, before.pid, "old")
+    assert "nothere" in engine.pod("new").reason
+    assert engine.pod("new").state is PodState.CREATED
+    await until_printed(engine, "old", "1\n2\n")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"memory_mib": 96}, "memory in MiB 64, and the new pod asks for 96"),
+        ({"network": "default"}, "has no network"),
+    ],
+)
+async def test_what_the_machine_is_not_is_refused_before_anything_stops(
+    engine: Engine, fields: dict[str, Any], message: str
+) -> None:
+    await old_and(engine, {}, **fields)
+    started = engine.container("old").started
+    with pytest.raises(InvalidState, match=message):
+        await engine.replace_pod("old", "new")
+    assert engine.container("old").started == started
+    assert engine.container("old").state is ContainerState.RUNNING
+
+
+async def test_only_a_running_pod_is_replaced_and_only_by_a_created_one(engine: Engine) -> None:
+    await old_and(engine, {})
+    with pytest.raises(InvalidState, match="pod new is created"):
+        await engine.replace_pod("new", "old")
+    with pytest.raises(InvalidState, match="cannot replace itself"):
+        await engine.replace_pod("old", "old")
+    await engine.start_pod("new")
+    with pytest.raises(InvalidState, match="only a created pod"):
+        await engine.replace_pod("old", "new")
+
+
+async def test_an_empty_machine_is_given_a_pod(engine: Engine) -> None:
+    await engine.create_pod(a_spec(name="vm"))
+    await engine.start_pod("vm")
+    machine = engine.machines()[0].id
+    await engine.create_pod(a_spec(shell("echo here"), name="new"))
+    await engine.replace_pod("vm", "new")
+    assert await engine.wait_pod("new") == 0
+    assert await printed(engine, "new") == "here\n"
+    await until(lambda: not engine.machines())
+    assert machine not in [each.id for each in engine.machines()]
+
+
+async def test_a_machine_that_dies_meanwhile_costs_the_old_pod_a_start(engine: Engine) -> None:
+    await engine.create_pod(
+        a_spec(shell("trap '' TERM; echo up; sleep 1000", stop_signal="TERM"), name="old")
+    )
+    await engine.start_pod("old")
+    await until_printed(engine, "old", "up\n")
+    await engine.create_pod(a_spec({}, name="new"))
+    pid = engine.machines()[0].pid
+    replacing = asyncio.create_task(engine.replace_pod("old", "new", timeout_s=20))
+    await until(lambda: engine.pod("new").machine != "")
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(HyperError, match="pod old runs again"):
+        await replacing
+    assert engine.machines()[0].pid != pid
+    await until_printed(engine, "old", "up\nup\n")
