@@ -22,6 +22,7 @@ check: setup-tests ## format, lint, types, layers, generated files, C warnings
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	$(PYTHON) tools/gen_protocol.py --check
+	$(PYTHON) tools/gen_podfile.py --check
 	$(MAKE) -s -C guest/hyperstart check
 	shellcheck tools/setup tools/demo .ci/run
 
@@ -31,6 +32,7 @@ fmt: ## format Python and fix what can be fixed
 
 gen: ## write the generated files again
 	$(PYTHON) tools/gen_protocol.py
+	$(PYTHON) tools/gen_podfile.py
 
 kernel: setup ## hyperkernel for um and x86_64, from the cache when its inputs are the same
 	@$(PYTHON) -m guest.kernel.build --output $(DATA)/kernel

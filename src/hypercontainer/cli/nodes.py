@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from hypercontainer.errors import InvalidRequest
 
 _DEPTH = 50  # of nesting; a podfile has 6
-_NODES = 100_000
+_NODES = 20_000  # also what aliases repeat
+_SHOWN = 40  # characters of a value in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +23,11 @@ class Where:
     path: str = ""
 
     def error(self, message: str, *, hint: str = "") -> InvalidRequest:
-        path = f", {self.path}" if self.path else ""
+        path = f", {shortened(self.path, 200)}" if self.path else ""
         return InvalidRequest(f"{self.file}, line {self.line}{path}: {message}", hint=hint)
 
     def child(self, key: str, line: int) -> Where:
-        return Where(self.file, line, f"{self.path}.{key}" if self.path else key)
+        return Where(self.file, line, f"{self.path}.{shortened(key)}" if self.path else shortened(key))
 
     def item(self, index: int, line: int) -> Where:
         return Where(self.file, line, f"{self.path}[{index}]")
@@ -38,40 +39,53 @@ class Node:
 
     value: Any
     where: Where
+    source: str = ""  # of a number or a boolean, as it was written: 0755, 1.10, yes
 
     def mapping(self) -> list[tuple[str, Node]]:
         if not isinstance(self.value, Pairs):
-            raise self._is_no("mapping of keys to values")
+            raise self.is_no("a mapping of keys to values")
         return list(self.value)
 
     def items(self) -> list[Node]:
         if isinstance(self.value, Pairs) or not isinstance(self.value, list):
-            raise self._is_no("list")
+            raise self.is_no("a list")
         return self.value
 
     def text(self) -> str:
-        """A string; a number stands for itself, since ``hostPort: 80`` means what it says."""
-        if isinstance(self.value, (int, float)) and not isinstance(self.value, bool):
-            return str(self.value)
+        """A string; a number stands for what was written, since ``hostPort: 80`` means what it says."""
+        if self.is_number():
+            return self.source
+        if isinstance(self.value, bool):
+            raise self.where.error(f"{self.source} where text is needed", hint="quotes make it text")
         if not isinstance(self.value, str):
-            raise self._is_no("text")
-        if "\0" in self.value:
-            raise self.where.error("text with a NUL character cannot be used")
-        return self.value
+            raise self.is_no("text")
+        return usable(self.value, self.where)
 
     def boolean(self) -> bool:
         if not isinstance(self.value, bool):
-            raise self._is_no("true or false")
+            raise self.is_no("true or false")
         return self.value
 
     def integer(self, low: int, high: int) -> int:
         if isinstance(self.value, bool) or not isinstance(self.value, int):
-            raise self._is_no("whole number")
-        if not low <= self.value <= high:
-            raise self.where.error(f"{self.value} is not within {low} to {high}")
-        return self.value
+            raise self.is_no("a whole number")
+        return int(self._within(low, high))
 
-    def _is_no(self, wanted: str) -> InvalidRequest:
+    def number(self, low: float, high: float) -> float:
+        if not self.is_number():
+            raise self.is_no("a number")
+        return float(self._within(low, high))
+
+    def is_number(self) -> bool:
+        return isinstance(self.value, (int, float)) and not isinstance(self.value, bool)
+
+    def _within(self, low: float, high: float) -> float:
+        if not low <= self.value <= high:  # false for nan too
+            raise self.where.error(f"{shortened(self.source)} is not within {low} to {high}")
+        number: float = self.value
+        return number
+
+    def is_no(self, wanted: str) -> InvalidRequest:
         return self.where.error(f"{self._kind()} where {wanted} is needed")
 
     def _kind(self) -> str:
@@ -83,15 +97,26 @@ class Node:
             case list():
                 return "a list"
             case str():
-                return f"the text {self.value[:40]!r}"
-            case bool():
-                return str(self.value).lower()
+                return f"the text {shortened(self.value)!r}"
             case _:
-                return f"{self.value}"
+                return shortened(self.source)
 
 
 class Pairs(list[tuple[str, Node]]):
     """A mapping with its keys in order and as they were written."""
+
+
+def shortened(text: str, characters: int = _SHOWN) -> str:
+    return text if len(text) <= characters else f"{text[:characters]}..."
+
+
+def usable(text: str, where: Where) -> str:
+    """``text``, if it can be handed to a program and written as UTF-8."""
+    if "\0" in text:
+        raise where.error("text with a NUL character cannot be used")
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise where.error("half of a surrogate pair is no character")
+    return text
 
 
 def read_nodes(text: str, file: str) -> Node:
@@ -100,6 +125,20 @@ def read_nodes(text: str, file: str) -> Node:
         raise InvalidRequest(f"{file} is empty")
     is_json = file.lower().endswith(".json") or text.lstrip().startswith("{")
     return _Json(text, file).document() if is_json else _read_yaml(text, file)
+
+
+class Counter:
+    """Bounds what one file may mean, since aliases let a short file mean a huge one."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def step(self, where: Where, depth: int) -> None:
+        self._count += 1
+        if depth > _DEPTH:  # also an alias that holds itself
+            raise where.error("this is nested too deeply")
+        if self._count > _NODES:
+            raise where.error(f"this is too much: a file may hold {_NODES} values")
 
 
 class _Json:
@@ -112,35 +151,37 @@ class _Json:
             raise InvalidRequest(
                 f"{file}, line {error.lineno}, column {error.colno}: this is no JSON: {error.msg}"
             ) from error
-        except (RecursionError, ValueError) as error:
+        except RecursionError as error:
+            raise InvalidRequest(f"{file} is nested too deeply") from error
+        except ValueError as error:
             raise InvalidRequest(f"{file} is no usable JSON: {error}") from error
         self._text = text
         self._file = file
         self._at = 0
         self._line = 1
+        self._counter = Counter()
+        self._decode: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().raw_decode
 
     def document(self) -> Node:
         self._skip()
         return self._value(Where(self._file, self._line), 0)
 
     def _value(self, where: Where, depth: int) -> Node:
-        if depth > _DEPTH:
-            raise where.error("this is nested too deeply")
+        self._counter.step(where, depth)
         match self._text[self._at]:
             case "{":
                 return Node(Pairs(self._pairs(where, depth + 1)), where)
             case "[":
                 return Node(list(self._items(where, depth + 1)), where)
-            case '"':
-                return Node(self._string(), where)
             case _:
-                return Node(self._scalar(), where)
+                start, value = self._at, self._scalar()
+                return Node(value, where, self._text[start : self._at])
 
     def _pairs(self, where: Where, depth: int) -> Iterator[tuple[str, Node]]:
         self._step()
         while self._text[self._at] != "}":
             line = self._line
-            key = self._string()
+            key = usable(str(self._scalar()), where)
             self._skip()
             self._step()  # the colon
             yield key, self._value(where.child(key, line), depth)
@@ -156,11 +197,8 @@ class _Json:
             self._skip_comma()
         self._at += 1
 
-    def _string(self) -> str:
-        return str(self._scalar())
-
     def _scalar(self) -> Any:
-        value, self._at = json.JSONDecoder().raw_decode(self._text, self._at)
+        value, self._at = self._decode(self._text, self._at)
         return value
 
     def _step(self) -> None:
@@ -185,54 +223,18 @@ def _refuse_constant(name: str) -> Any:
 def _read_yaml(text: str, file: str) -> Node:
     import yaml  # late: 30 ms
 
+    from hypercontainer.cli.yaml_nodes import document
+
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        return _Yaml().node(root, Where(file, 1), 0)
+        return document(text, file, Counter())
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
         raise InvalidRequest(f"{file}, line {line}: this is no YAML: {error.problem}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise InvalidRequest(f"{file}, line {line}: this is no YAML: {error.reason}") from error
+    except RecursionError as error:
+        raise InvalidRequest(f"{file} is nested too deeply") from error
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise InvalidRequest(f"{file} is no usable YAML: {error}") from error
-
-
-class _Yaml:
-    """PyYAML's nodes as ours; counted, because aliases let a short file mean a huge one."""
-
-    def __init__(self) -> None:
-        import yaml
-
-        self._yaml = yaml
-        self._loader = yaml.SafeLoader("")
-        self._count = 0
-
-    def node(self, node: Any, where: Where, depth: int) -> Node:
-        self._count += 1
-        if depth > _DEPTH or self._count > _NODES:  # also an alias that holds itself
-            raise where.error("this is nested too deeply, or too much of it")
-        match node:
-            case self._yaml.MappingNode():
-                return Node(Pairs(self._pairs(node, where, depth + 1)), where)
-            case self._yaml.SequenceNode():
-                lines = [item.start_mark.line + 1 for item in node.value]
-                return Node(
-                    [
-                        self.node(item, where.item(index, lines[index]), depth + 1)
-                        for index, item in enumerate(node.value)
-                    ],
-                    where,
-                )
-            case _:
-                return Node(self._scalar(node), where)
-
-    def _pairs(self, node: Any, where: Where, depth: int) -> Iterator[tuple[str, Node]]:
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if key.tag == "tag:yaml.org,2002:merge":
-                raise where.child("<<", line).error("merge keys are not supported")
-            name = str(key.value)
-            yield name, self.node(value, where.child(name, line), depth)
-
-    def _scalar(self, node: Any) -> Any:
-        value = None if node is None else self._loader.construct_object(node)
-        # A date was meant as text by whoever writes a podfile.
-        return value if value is None or isinstance(value, (str, bool, int, float)) else str(node.value)

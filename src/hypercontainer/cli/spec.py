@@ -5,26 +5,28 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hypercontainer.cli import output
+from hypercontainer.cli import addresses, limits, log_options, output
+from hypercontainer.cli.mounts import Targets, Volumes, tmpfs
 from hypercontainer.cli.ports import looks_published, published
+from hypercontainer.cli.sizes import memory_mib, size_bytes
 from hypercontainer.errors import InvalidRequest, Unsupported
 
 PODFILE_ENDINGS = (".json", ".yaml", ".yml")
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_MEMORY = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?)(?:i?b)?|(\d+)b", re.IGNORECASE | re.ASCII)
 
 # Docker's flags that a later version takes: named, so that nobody wonders.  True: the flag has a value.
 _LATER = {
-    "-v/--volume": True, "--mount": True, "--volumes-from": True, "--tmpfs": True, "--device": True,
-    "--restart": True, "--privileged": False, "--cap-add": True, "--cap-drop": True, "--security-opt": True,
-    "--ulimit": True, "--sysctl": True, "--shm-size": True, "--add-host": True, "--link": True, "--ip": True,
-    "--mac-address": True, "--network-alias": True, "--pids-limit": True, "--log-driver": True,
-    "--log-opt": True, "--health-cmd": True, "--gpus": True, "--init": False,
+    "--volumes-from": True, "--device": True, "--privileged": False, "--cap-add": True, "--cap-drop": True,
+    "--security-opt": True, "--link": True, "--network-alias": True, "--health-cmd": True, "--gpus": True,
+}  # fmt: skip
+
+# Flags that make sense beside a podfile; every other one is said in it.
+_BESIDE_PODFILE = {
+    "name", "rm", "hypervisor", "require_isolation", "podfile", "pull", "platform", "detach", "timeline",
+    "detach_keys", "sig_proxy", "words", "verb", "init",
 }  # fmt: skip
 
 
@@ -46,6 +48,8 @@ class _PortOrPodfile(argparse.Action):
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     _add_process_flags(parser.add_argument_group("the process"))
+    _add_limit_flags(parser.add_argument_group("limits, restarts and logs"))
+    _add_storage_flags(parser.add_argument_group("storage"))
     _add_machine_flags(parser.add_argument_group("the pod and its machine"))
     _add_network_flags(parser.add_argument_group("network"))
     _add_image_flags(parser.add_argument_group("image"))
@@ -68,6 +72,37 @@ def _add_process_flags(group: Any) -> None:
     group.add_argument("--entrypoint", metavar="COMMAND", help="instead of the image's; '' for none")
     group.add_argument("--read-only", action="store_true", help="the root file system cannot be written")
     group.add_argument("--stop-signal", default="", metavar="SIGNAL", help="what `hyper stop` sends first")
+    group.add_argument("--init", action="store_true", help=argparse.SUPPRESS)  # a pod always has one
+
+
+def _add_limit_flags(group: Any) -> None:
+    group.add_argument("--ulimit", action="append", metavar="NAME=SOFT[:HARD]", help="such as nofile=1024")
+    group.add_argument("--pids-limit", type=int, metavar="NUMBER", help="of its processes and threads")
+    group.add_argument(
+        "--sysctl", action="append", metavar="NAME=VALUE", help="a kernel parameter of the pod"
+    )
+    group.add_argument(
+        "--restart", default="no", metavar="POLICY", help="no, on-failure[:N], always, unless-stopped (no)"
+    )
+    group.add_argument("--log-driver", default="", metavar="DRIVER", help="json-file or none (json-file)")
+    group.add_argument(
+        "--log-opt", action="append", metavar="NAME=VALUE", help="max-size=SIZE, max-file=NUMBER"
+    )
+
+
+def _add_storage_flags(group: Any) -> None:
+    group.add_argument(
+        "-v", "--volume", action="append", metavar="[WHAT:]PATH[:ro]",
+        help="a directory of the host (/DIR, ./DIR), or storage of the pod (NAME, or none)",
+    )  # fmt: skip
+    group.add_argument(
+        "--mount",
+        action="append",
+        metavar="KEY=VALUE,...",
+        help="the same in words: type=bind,src=...,dst=...",
+    )
+    group.add_argument("--tmpfs", action="append", metavar="PATH[:OPTIONS]", help="a file system in memory")
+    group.add_argument("--shm-size", metavar="SIZE", help="of /dev/shm (64m)")
 
 
 def _add_machine_flags(group: Any) -> None:
@@ -99,6 +134,9 @@ def _add_network_flags(group: Any) -> None:
     group.add_argument("--dns", action="append", metavar="ADDRESS", help="a name server")
     group.add_argument("--dns-search", action="append", metavar="DOMAIN", help="a search domain")
     group.add_argument("--dns-option", action="append", metavar="OPTION", help="as in resolv.conf(5)")
+    group.add_argument("--add-host", action="append", metavar="NAME:ADDRESS", help="a line of /etc/hosts")
+    group.add_argument("--ip", default="", metavar="ADDRESS", help="its address on hyper's bridge")
+    group.add_argument("--mac-address", default="", metavar="MAC", help="of its network interface")
 
 
 def _add_image_flags(group: Any) -> None:
@@ -142,13 +180,8 @@ def _overridden(spec: dict[str, Any], arguments: argparse.Namespace, podfile: Pa
 
 
 def _refuse_flags_beside(arguments: argparse.Namespace, podfile: Path) -> None:
-    elsewhere = (
-        "env", "env_file", "workdir", "user", "group_add", "entrypoint", "read_only", "stop_signal",
-        "hostname", "memory", "cpus", "cpu", "label", "publish", "dns", "dns_search", "dns_option",
-        "interactive", "tty",
-    )  # fmt: skip
-    for name in elsewhere:
-        if getattr(arguments, name):
+    for name, value in vars(arguments).items():
+        if name not in _BESIDE_PODFILE and value not in (None, False, "", "no", "default"):
             flag = "--" + name.replace("_", "-")
             raise InvalidRequest(f"{flag} is said in the podfile {str(podfile)!r} when there is one")
 
@@ -156,8 +189,9 @@ def _refuse_flags_beside(arguments: argparse.Namespace, podfile: Path) -> None:
 def _from_flags(arguments: argparse.Namespace, *, attached: bool) -> dict[str, Any]:
     if not arguments.words:
         raise InvalidRequest("there is no image and no podfile", hint=f"see `hyper {arguments.verb} --help`")
+    volumes = Volumes()
     spec: dict[str, Any] = {
-        "containers": [_container(arguments, attached=attached)],
+        "containers": [_container(arguments, volumes, attached=attached)],
         "name": arguments.name,
         "hostname": arguments.hostname,
         "hypervisor": arguments.hypervisor or "auto",
@@ -170,6 +204,13 @@ def _from_flags(arguments: argparse.Namespace, *, attached: bool) -> dict[str, A
         "labels": labels(arguments.label or []),
         "remove": arguments.rm,
     }
+    spec |= _said(
+        volumes=volumes.all(),
+        sysctls=_sysctls(arguments.sysctl or []),
+        extra_hosts=[addresses.extra_host(text) for text in arguments.add_host or []],
+        interfaces=_interfaces(arguments),
+        shm_bytes=size_bytes(arguments.shm_size, "size of /dev/shm") if arguments.shm_size else 0,
+    )
     if (vcpus := arguments.cpus or arguments.cpu) is not None:
         spec["vcpus"] = _vcpus(vcpus)
     if arguments.memory is not None:
@@ -177,7 +218,12 @@ def _from_flags(arguments: argparse.Namespace, *, attached: bool) -> dict[str, A
     return spec
 
 
-def _container(arguments: argparse.Namespace, *, attached: bool) -> dict[str, Any]:
+def _said(**words: Any) -> dict[str, Any]:
+    """What is not empty: a spec's defaults need no words."""
+    return {key: value for key, value in words.items() if value}
+
+
+def _container(arguments: argparse.Namespace, volumes: Volumes, *, attached: bool) -> dict[str, Any]:
     image, *command = arguments.words
     container: dict[str, Any] = {
         "image": image,
@@ -191,6 +237,13 @@ def _container(arguments: argparse.Namespace, *, attached: bool) -> dict[str, An
         "stop_signal": arguments.stop_signal,
         "labels": labels(arguments.label or []),
     }
+    container |= _said(
+        mounts=_mounts(arguments, volumes),
+        limits=[limits.parse_limit(text) for text in arguments.ulimit or []],
+        pids=_pids(arguments.pids_limit),
+        restart=_restart(arguments),
+        log=log_options.log(arguments.log_driver, _pairs(arguments.log_opt or [], "log option")),
+    )
     if arguments.entrypoint is not None:  # as Docker: the image's CMD was meant for the image's ENTRYPOINT
         container["entrypoint"] = [arguments.entrypoint] if arguments.entrypoint else []
         container["command"] = command
@@ -199,24 +252,66 @@ def _container(arguments: argparse.Namespace, *, attached: bool) -> dict[str, An
     return container
 
 
+def _mounts(arguments: argparse.Namespace, volumes: Volumes) -> list[dict[str, Any]]:
+    if not (arguments.volume or arguments.mount or arguments.tmpfs):
+        return []
+    from hypercontainer.cli import mount_flags
+
+    targets = Targets()
+    found = [mount_flags.volume(text, volumes, targets) for text in arguments.volume or []]
+    found += [mount_flags.mount(text, volumes, targets) for text in arguments.mount or []]
+    return found + [tmpfs(text, targets) for text in arguments.tmpfs or []]
+
+
+def _pids(number: int | None) -> int:
+    """-1 and 0 are Docker's "unlimited"."""
+    if number is not None and not -1 <= number <= 1 << 22:
+        raise InvalidRequest(f"invalid number of processes {number}", hint="1 to 4194304, or -1 for no limit")
+    return max(0, number or 0)
+
+
+def _restart(arguments: argparse.Namespace) -> dict[str, Any]:
+    policy = limits.parse_restart(arguments.restart)
+    if policy["name"] == "no":
+        return {}
+    if arguments.rm:
+        raise InvalidRequest("--rm and --restart contradict each other")
+    return policy
+
+
+def _sysctls(pairs: Iterable[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    limits.merge_sysctls(found, _pairs(pairs, "kernel parameter"))
+    return found
+
+
+def _interfaces(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    nic = _said(
+        address=addresses.interface(arguments.ip) if arguments.ip else "",
+        mac=addresses.mac(arguments.mac_address) if arguments.mac_address else "",
+    )
+    if nic and arguments.network == "none":
+        raise InvalidRequest("network 'none' has no interface for --ip or --mac-address")
+    return [nic] if nic else []
+
+
+def _pairs(words: Iterable[str], what: str) -> dict[str, str]:
+    """``NAME=VALUE`` words; the last of a name holds, as Docker has it."""
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals):
+            raise InvalidRequest(f"invalid {what} {word[:60]!r}", hint="it is NAME=VALUE")
+        found[name] = value
+    return found
+
+
 def _network(name: str) -> str:
     if name in {"default", "bridge"}:  # Docker calls its default network "bridge"
         return "default"
     if name == "none":
         return "none"
     raise Unsupported(f"network {name!r} is not supported yet", hint="--network is 'default' or 'none'")
-
-
-def memory_mib(text: str) -> int:
-    """Docker's sizes (``128m``, ``1g``, plain bytes), rounded up to MiB, the unit that machines have."""
-    match = _MEMORY.fullmatch(text.strip())
-    if not match:
-        raise InvalidRequest(f"invalid memory size {text!r}", hint="for example 64m, 1.5g, or bytes")
-    number, unit = match.group(1) or match.group(3), (match.group(2) or "").lower()
-    mib = math.ceil(float(number) * _UNITS[unit] / (1 << 20))
-    if not mib:
-        raise InvalidRequest(f"invalid memory size {text!r}: a machine needs some")
-    return mib
 
 
 def _vcpus(text: str) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from hypercontainer.cli import spec
+from hypercontainer.cli import sizes, spec
 from hypercontainer.cli.containers import signal_number
 from hypercontainer.cli.main import main
 from hypercontainer.cli.parser import parse
@@ -90,13 +90,13 @@ def test_an_empty_entrypoint_is_none_at_all() -> None:
      ("134217729", 129), ("1024k", 1), ("32 m", 32), ("10485760b", 10)],
 )  # fmt: skip
 def test_memory_is_dockers_sizes_rounded_up_to_mib(text: str, mib: int) -> None:
-    assert spec.memory_mib(text) == mib
+    assert sizes.memory_mib(text) == mib
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1mm", "1e3", "0", "0m", "m", "١m"])
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="invalid memory size"):
-        spec.memory_mib(text)
+        sizes.memory_mib(text)
 
 
 def test_a_fraction_of_a_cpu_is_rounded_up_and_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +134,7 @@ def test_an_environment_file_that_is_not_there_is_named() -> None:
         spec.environment([], ["/nowhere"])
 
 
-@pytest.mark.parametrize("flag", ["-v a:b", "--volume a:b", "--restart always", "--privileged", "--gpus all"])
+@pytest.mark.parametrize("flag", ["--volumes-from a", "--cap-add ALL", "--privileged", "--gpus all"])
 def test_a_flag_of_docker_that_is_not_there_yet_is_named(flag: str) -> None:
     name = flag.split()[0]
     with pytest.raises(Unsupported, match=f"^{name} is not supported yet"):
