@@ -24,7 +24,7 @@ class Where:
 
     def error(self, message: str, *, hint: str = "") -> InvalidRequest:
         path = f", {shortened(self.path, 200)}" if self.path else ""
-        return InvalidRequest(f"{self.file}, line {self.line}{path}: {message}", hint=hint)
+        return InvalidRequest(f"{self.file}, line {self.line}{path}: {shortened(message, 500)}", hint=hint)
 
     def child(self, key: str, line: int) -> Where:
         return Where(self.file, line, f"{self.path}.{shortened(key)}" if self.path else shortened(key))

@@ -11,13 +11,11 @@ import pytest
 
 from hypercontainer.cli import podfile
 from hypercontainer.errors import InvalidRequest
-from hypercontainer.model.network import PortMapping
+from hypercontainer.model.network import AllowLists, InterfaceSpec, PortMapping
 from hypercontainer.model.pod import (
-    AllowLists,
     Backend,
     ContainerSpec,
     FileSpec,
-    InterfaceSpec,
     LogSpec,
     MountSpec,
     PodSpec,

@@ -10,6 +10,7 @@ QUANTITY = Text(
     pattern=r"[0-9]{1,15}(\.[0-9]{1,9})?([eE][+-]?[0-9]{1,2}|[KMGTPE]i|[mkMGTPE])?",
     form="quantity, such as 500m, 64Mi or 1.5",
     numbers=(0, 2**53),
+    fractions=True,
 )
 TEXTS = Several(Text())
 PORT = Whole(0, 65535)

@@ -42,14 +42,15 @@ class Text(Shape):
     choices: tuple[str, ...] = ()
     any_case: bool = False  # of choices
     refused: tuple[tuple[str, str], ...] = ()  # choices that are known, and why they cannot be had
-    numbers: tuple[int, int] | None = None  # whole numbers that are welcome where there is a pattern
+    numbers: tuple[int, int] | None = None  # that are welcome where there is a pattern
+    fractions: bool = False  # of numbers
 
     def check(self, node: Node) -> Node:
         text = node.text()
         if self.choices and text:
             return Node(self._choice(node, text), node.where)
         if self.numbers and node.is_number():
-            node.integer(*self.numbers)
+            (node.number if self.fractions else node.integer)(*self.numbers)
         if self.pattern and text and not re.fullmatch(self.pattern, text):
             raise node.where.error(f"{text[:60]!r} is no {self.form}")
         return Node(text, node.where)
@@ -75,7 +76,8 @@ class Text(Shape):
         if not self.numbers:
             return text
         low, high = self.numbers
-        return {"anyOf": [text, {"type": "integer", "minimum": low, "maximum": high}]}
+        kind = "number" if self.fractions else "integer"
+        return {"anyOf": [text, {"type": kind, "minimum": low, "maximum": high}]}
 
     def _choices_schema(self) -> dict[str, Any]:
         exact = {"enum": ["", *self.choices]}
@@ -277,7 +279,7 @@ class Keys(Shape):
                 raise node.where.error(f"{self.noun} needs {_article(key.name)}{key.name!r}")
 
     def _suggestion(self, name: str) -> str:
-        close = difflib.get_close_matches(name.lower(), self._by_name, n=1)
+        close = difflib.get_close_matches(name.lower()[:100], self._by_name, n=1)
         if close:
             return f"did you mean {self._by_name[close[0]].name!r}?"
         known = [key.name for key in self.keys if not isinstance(key.shape, (Refused, Ignored))]
