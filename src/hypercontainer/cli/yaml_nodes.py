@@ -29,6 +29,9 @@ def document(text: str, file: str, counter: Counter) -> Node:
 
 _NULL = "tag:yaml.org,2002:null"
 _MERGE = "tag:yaml.org,2002:merge"
+_TYPES = {_NULL, *(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float"))}
+# A date was meant as text by whoever writes a podfile; "=" has a tag of its own.
+_TEXTS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "timestamp", "binary", "value")}
 
 
 class _Loader(yaml.SafeLoader):
@@ -64,7 +67,7 @@ class _Reader:
             case yaml.SequenceNode():
                 return Node(list(self._items(node, where, depth + 1)), where)
             case yaml.ScalarNode():
-                return Node(self._scalar(node), where, str(node.value))
+                return Node(self._scalar(node, where), where, str(node.value))
             case _:
                 return Node(None, where)
 
@@ -82,7 +85,13 @@ class _Reader:
             name = usable(str(key.value), where)
             yield name, self.node(value, where.child(name, line), depth)
 
-    def _scalar(self, node: Any) -> Any:
-        value = self._loader.construct_object(node)
-        # A date was meant as text by whoever writes a podfile.
-        return value if value is None or isinstance(value, (str, bool, int, float)) else str(node.value)
+    def _scalar(self, node: Any, where: Where) -> Any:
+        """What the tag says; PyYAML's constructors stumble over text that an explicit tag does not fit."""
+        if node.tag in _TEXTS:
+            return str(node.value)
+        if node.tag not in _TYPES:
+            raise where.error(f"tag {node.tag[:60]!r} is not supported")
+        try:
+            return self._loader.construct_object(node)
+        except (yaml.YAMLError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise where.error(f"{node.value[:40]!r} is not what its tag {node.tag[:60]!r} says") from error
