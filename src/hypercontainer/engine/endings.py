@@ -159,4 +159,4 @@ async def see_end(pod: Pod) -> None:
         return
     if pod.record.target == "running":
         pod.save(target="removed" if pod.record.spec.remove else "created")
-    await tear_down(pod, clean=pod.record.target != "removed")
+    await tear_down(pod, clean=pod.record.target != "removed" or mounting.writes_outside(pod))

@@ -9,7 +9,7 @@ import time
 
 import msgspec
 
-from hypercontainer.engine import conduct, containers, endings, health, launch, restarts
+from hypercontainer.engine import archives, conduct, containers, endings, health, launch, mounting, restarts
 from hypercontainer.engine.container import Container
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.records import Pause, ProcessRecord
@@ -69,7 +69,7 @@ async def remove(pod: Pod, *, force: bool) -> None:
         if pod.running is not None:
             for container in pod.containers:
                 endings.lose(pod, container, "")
-            await endings.tear_down(pod, clean=False)
+            await endings.tear_down(pod, clean=not pod.record.paused and mounting.writes_outside(pod))
     await endings.remove_if_asked(pod)
 
 
@@ -143,7 +143,10 @@ async def bring_up(pod: Pod, running: Running) -> None:
     """All that the guest has not done yet.  The requests are queued without waiting between them."""
     known = running.known
     async with deadline(_SET_UP_TIMEOUT_S, "the guest did not set up the pod"):
+        needs_files = any(archives.needs_files(c) for c in pod.containers)
         mounts = asyncio.gather(*await conduct.set_up(pod, running), return_exceptions=True)
+        if needs_files:  # a process is to find them, and they take more than one request
+            _raise_first([*await mounts])
         starts = asyncio.gather(
             *(containers.bring_up(pod, running, c, known) for c in pod.containers), return_exceptions=True
         )

@@ -61,6 +61,14 @@ def disk(pod: Pod, key: str) -> Disk | None:
     return next((disk for disk in every if volumes.slot_key(disk) == key), None)
 
 
+def writes_outside(pod: Pod) -> bool:
+    """Whether it writes to what outlives it: then the guest is to write all it holds before it ends."""
+    return any(
+        mount.volume is not None and mount.volume.kind != "pod" and not mount.read_only
+        for mount in mounts_of(pod)
+    )
+
+
 async def guest_mounts(pod: Pod, container: Container) -> tuple[Mount, ...]:
     """What hyperstart is told of a container's mounts.  Raises Unavailable for an unknown NFS server."""
     mounts = _mounts(pod, container)

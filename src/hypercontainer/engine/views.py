@@ -6,12 +6,14 @@ from typing import Literal
 
 from hypercontainer.engine.container import Container, Exec
 from hypercontainer.engine.pod import Pod
+from hypercontainer.engine.volumes import VolumeMount, mounts_of
 from hypercontainer.model.machine import Capabilities
 from hypercontainer.model.rest import (
     ContainerState,
     ContainerView,
     ExecView,
     MachineView,
+    MountView,
     PodState,
     PodView,
 )
@@ -70,6 +72,21 @@ def container_view(pod: Pod, container: Container) -> ContainerView:
         restarts=record.restarts,
         labels=record.spec.labels,
         ports=pod.record.ports if record.state is ContainerState.RUNNING else (),
+        mounts=tuple(_mount_view(mount) for mount in mounts_of(record, pod.record.spec.volumes)),
+    )
+
+
+_MOUNT_TYPES = {"pod": "volume", "host": "bind", "raw": "disk", "qcow2": "disk", "nfs": "nfs"}
+
+
+def _mount_view(mount: VolumeMount) -> MountView:
+    volume = mount.volume
+    return MountView(
+        type=_MOUNT_TYPES[volume.kind] if volume else "tmpfs",
+        name=volume.name if volume and not mount.is_images else "",
+        source=volume.source if volume else "",
+        destination=mount.target,
+        rw=not mount.read_only and "ro" not in mount.options,
     )
 
 

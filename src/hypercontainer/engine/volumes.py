@@ -37,6 +37,7 @@ class VolumeMount:
     directory: str = ""  # of a pod's volume, on the pod's disk
     read_only: bool = False
     populate: bool = False
+    is_images: bool = False  # a volume that the image asks for, the container's own
     options: tuple[str, ...] = ()
 
 
@@ -138,6 +139,7 @@ def mounts_of(container: ContainerRecord, volumes: Sequence[VolumeSpec]) -> tupl
             volume=VolumeSpec(name=container.id),
             directory=f"{container.id}/volumes/{number}",  # gone with the container
             populate=True,
+            is_images=True,
         )
         for number, target in enumerate(container.image_volumes)
     ]

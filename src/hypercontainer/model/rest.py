@@ -31,6 +31,16 @@ class ContainerState(StrEnum):
     EXITED = "exited"
 
 
+class MountView(View, frozen=True, kw_only=True):
+    """A mount of a container, in the words of ``docker inspect``."""
+
+    type: str  # "bind", "volume", "tmpfs", "disk", "nfs"
+    name: str  # of a volume; empty: it has none
+    source: str  # on the host, or SERVER:/PATH; empty: on the pod's own disk
+    destination: str
+    rw: bool
+
+
 class ContainerView(View, frozen=True, kw_only=True):
     id: str
     name: str
@@ -52,6 +62,7 @@ class ContainerView(View, frozen=True, kw_only=True):
     restarts: int  # by its policy, since somebody started it
     labels: dict[str, str]
     ports: tuple[PortMapping, ...]
+    mounts: tuple[MountView, ...]
 
 
 class PodView(View, frozen=True, kw_only=True):
@@ -189,16 +200,6 @@ class PathView(View, frozen=True, kw_only=True):
     mode: int  # permissions
     modified: float
     link: str  # where a symbolic link leads
-
-
-class MountView(View, frozen=True, kw_only=True):
-    """A mount of a container, in the words of ``docker inspect``."""
-
-    type: str  # "bind", "volume", "tmpfs", "disk", "nfs"
-    name: str  # of a volume; empty: it has none
-    source: str  # on the host, or SERVER:/PATH; empty: on the pod's own disk
-    destination: str
-    rw: bool
 
 
 class WaitView(View, frozen=True, kw_only=True):
