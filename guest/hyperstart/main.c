@@ -36,6 +36,7 @@ struct guest guest = {
 		 .net_namespace = -1,
 		 .init_pidfd = -1,
 		 .net = -1,
+		 .services = { .ipvs = -1 },
 		 .job = { .watch = { .fd = -1 } } },
 };
 

@@ -3,10 +3,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <linux/if_addr.h>
-#include <linux/if_link.h>
-#include <linux/netlink.h>
-#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <stdlib.h>
@@ -16,99 +12,12 @@
 
 #include "fd.h"
 #include "log.h"
+#include "netlink.h"
 
 #define MAC_SIZE 6
 #define ANSWER_SIZE 16384 /* the kernel fills dumps in pieces of at most this */
 
-struct request {
-	struct nlmsghdr head;
-	union {
-		struct ifinfomsg link;
-		struct ifaddrmsg address;
-		struct rtmsg route;
-	};
-	uint8_t attributes[256];
-};
-
-int net_open(void)
-{
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-
-	return fd < 0 ? failed("socket", "netlink") : fd;
-}
-
-/* --- Requests --- */
-
-static void request_init(struct request *request, int type, int flags, size_t body)
-{
-	memset(request, 0, sizeof(*request));
-	request->head.nlmsg_type = (uint16_t)type;
-	request->head.nlmsg_flags = (uint16_t)(NLM_F_REQUEST | flags);
-	request->head.nlmsg_len = (uint32_t)NLMSG_LENGTH(body);
-}
-
-/* Each value is a few bytes, so that the room for attributes is always enough. */
-static void request_add(struct request *request, int type, const void *value, size_t size)
-{
-	struct rtattr *attribute = (void *)((uint8_t *)request + NLMSG_ALIGN(request->head.nlmsg_len));
-
-	attribute->rta_type = (uint16_t)type;
-	attribute->rta_len = (uint16_t)RTA_LENGTH(size);
-	memcpy(RTA_DATA(attribute), value, size);
-	request->head.nlmsg_len = NLMSG_ALIGN(request->head.nlmsg_len) + (uint32_t)RTA_LENGTH(size);
-}
-
-static int request_send(int socket, struct request *request)
-{
-	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
-
-	return sendto(socket, request, request->head.nlmsg_len, 0, (struct sockaddr *)&kernel,
-		      sizeof(kernel)) < 0
-		       ? -errno
-		       : 0;
-}
-
-static int read_error(const struct nlmsghdr *head)
-{
-	const struct nlmsgerr *error = NLMSG_DATA(head);
-
-	return error->error;
-}
-
-/* Send and wait for the kernel's verdict: 0 or -errno.  The kernel answers within the call. */
-static int request_do(int socket, struct request *request)
-{
-	union {
-		struct nlmsghdr head;
-		uint8_t bytes[4096];
-	} answer;
-	int result;
-
-	request->head.nlmsg_flags |= NLM_F_ACK;
-	result = request_send(socket, request);
-	while (!result) {
-		ssize_t size = recv(socket, &answer, sizeof(answer), 0);
-		if (size < (ssize_t)sizeof(answer.head))
-			return -EIO;
-		if (answer.head.nlmsg_type == NLMSG_ERROR)
-			return read_error(&answer.head);
-	}
-	return result;
-}
-
 /* --- Links --- */
-
-static const void *find_attribute(const struct nlmsghdr *head, int type, size_t size)
-{
-	const struct ifinfomsg *link = NLMSG_DATA(head);
-	size_t left = head->nlmsg_len - NLMSG_LENGTH(sizeof(*link));
-	const struct rtattr *attribute = (const void *)((const uint8_t *)link + NLMSG_ALIGN(sizeof(*link)));
-
-	for (; RTA_OK(attribute, left); attribute = RTA_NEXT(attribute, left))
-		if (attribute->rta_type == type)
-			return RTA_PAYLOAD(attribute) == size ? RTA_DATA(attribute) : NULL;
-	return NULL;
-}
 
 /* Calls `match` for each link until it says true: that link's index, 0 when there is none, or -errno. */
 static int find_link(int socket, bool (*match)(const struct nlmsghdr *head, const void *about),
@@ -132,7 +41,7 @@ static int find_link(int socket, bool (*match)(const struct nlmsghdr *head, cons
 			if (head->nlmsg_type == NLMSG_DONE)
 				return index;
 			if (head->nlmsg_type == NLMSG_ERROR)
-				return read_error(head);
+				return message_error(head);
 			if (!index && match(head, about))
 				index = ((const struct ifinfomsg *)NLMSG_DATA(head))->ifi_index;
 		}
@@ -142,7 +51,7 @@ static int find_link(int socket, bool (*match)(const struct nlmsghdr *head, cons
 
 static bool has_mac(const struct nlmsghdr *head, const void *mac)
 {
-	const void *address = find_attribute(head, IFLA_ADDRESS, MAC_SIZE);
+	const void *address = message_attribute(head, sizeof(struct ifinfomsg), IFLA_ADDRESS, MAC_SIZE);
 
 	return address && !memcmp(address, mac, MAC_SIZE);
 }
@@ -173,24 +82,30 @@ int net_loopback_up(int socket)
 	return result ? failed_with(-result, "link up", "lo") : 0;
 }
 
-static int link_move(int socket, int index, int namespace)
+/* `name` is taken only where the link's own is in use there. */
+static int link_move(int socket, int index, int namespace, const char *name)
 {
+	struct request request;
 	int32_t fd = namespace;
 
-	return link_set(socket, index, 0, IFLA_NET_NS_FD, &fd, sizeof(fd));
+	request_init(&request, RTM_NEWLINK, 0, sizeof(request.link));
+	request.link.ifi_index = index;
+	request.link.ifi_change = IFF_UP;
+	request_add(&request, IFLA_NET_NS_FD, &fd, sizeof(fd));
+	request_add(&request, IFLA_IFNAME, name, strlen(name) + 1);
+	return request_do(socket, &request);
 }
 
 /* --- Addresses and routes --- */
 
-/* "a.b.c.d" or IPv6 text to 4 or 16 bytes; the family, or 0 when it is none. */
-static int parse_address(const char *text, uint8_t address[16])
+int net_parse_address(const char *text, uint8_t address[16])
 {
 	if (inet_pton(AF_INET, text, address) == 1)
 		return AF_INET;
 	return inet_pton(AF_INET6, text, address) == 1 ? AF_INET6 : 0;
 }
 
-static size_t address_size(int family)
+size_t net_address_size(int family)
 {
 	return family == AF_INET ? 4 : 16;
 }
@@ -206,10 +121,10 @@ static bool parse_cidr(const char *text, int *family, uint8_t address[16], uint8
 		return false;
 	memcpy(copy, text, (size_t)(slash - text));
 	copy[slash - text] = '\0';
-	*family = parse_address(copy, address);
+	*family = net_parse_address(copy, address);
 	bits = strtoul(slash + 1, &end, 10);
 	*prefix = (uint8_t)bits;
-	return *family && slash[1] && !*end && bits <= 8 * address_size(*family);
+	return *family && slash[1] && !*end && bits <= 8 * net_address_size(*family);
 }
 
 static int add_address(int socket, int index, const char *cidr)
@@ -226,8 +141,8 @@ static int add_address(int socket, int index, const char *cidr)
 	/* hyperd gave the address to this pod alone, and it is to be usable at once */
 	request.address.ifa_flags = family == AF_INET6 ? IFA_F_NODAD : 0;
 	request.address.ifa_index = (uint32_t)index;
-	request_add(&request, IFA_LOCAL, address, address_size(family));
-	request_add(&request, IFA_ADDRESS, address, address_size(family));
+	request_add(&request, IFA_LOCAL, address, net_address_size(family));
+	request_add(&request, IFA_ADDRESS, address, net_address_size(family));
 	result = request_do(socket, &request);
 	return result ? failed_with(-result, "add address", cidr) : 0;
 }
@@ -236,7 +151,7 @@ static int add_gateway(int socket, int index, const char *text)
 {
 	struct request request;
 	uint8_t gateway[16];
-	int family = parse_address(text, gateway), result;
+	int family = net_parse_address(text, gateway), result;
 
 	if (!family)
 		return failed_with(EINVAL, "add route", text);
@@ -247,7 +162,7 @@ static int add_gateway(int socket, int index, const char *text)
 	request.route.rtm_scope = RT_SCOPE_UNIVERSE;
 	request.route.rtm_type = RTN_UNICAST;
 	request.route.rtm_flags = RTNH_F_ONLINK; /* also one outside of the pod's own subnet */
-	request_add(&request, RTA_GATEWAY, gateway, address_size(family));
+	request_add(&request, RTA_GATEWAY, gateway, net_address_size(family));
 	request_add(&request, RTA_OIF, &index, sizeof(index));
 	result = request_do(socket, &request);
 	return result ? failed_with(-result, "add route", text) : 0;
@@ -281,17 +196,18 @@ static int set_up_link(int socket, int index, const struct msg_configure_nic *ni
 	return result ? failed_with(-result, "set up link", nic->name) : 0;
 }
 
-static int find_in_pod(int own, int pod, int namespace, const uint8_t mac[MAC_SIZE], const char *text)
+static int find_in_pod(int own, int pod, int namespace, const uint8_t mac[MAC_SIZE],
+		       const struct msg_configure_nic *nic)
 {
 	int index = find_link(own, has_mac, mac);
 
 	if (index > 0)
-		index = link_move(own, index, namespace);
+		index = link_move(own, index, namespace, nic->name);
 	if (!index)
 		index = find_link(pod, has_mac, mac);
 	if (index > 0)
 		return index;
-	return failed_with(index ? -index : ENODEV, "find link", text);
+	return failed_with(index ? -index : ENODEV, "find link", nic->mac);
 }
 
 int net_configure(int own, int pod, int namespace, const struct msg_configure_nic *nic)
@@ -300,7 +216,7 @@ int net_configure(int own, int pod, int namespace, const struct msg_configure_ni
 
 	if (!parse_mac(nic->mac, mac) || !nic->name[0] || strlen(nic->name) >= IF_NAMESIZE)
 		return failed_with(EINVAL, "configure link", nic->mac);
-	int index = find_in_pod(own, pod, namespace, mac, nic->mac);
+	int index = find_in_pod(own, pod, namespace, mac, nic);
 	if (index < 0)
 		return index;
 	int result = net_loopback_up(pod);
@@ -321,7 +237,7 @@ int net_return(int pod, int namespace)
 	for (int i = 0; i < 64 && (index = find_link(pod, is_ethernet, NULL)) > 0; i++) {
 		int result = link_set(pod, index, 0, 0, NULL, 0);
 		if (!result)
-			result = link_move(pod, index, namespace);
+			result = link_move(pod, index, namespace, "nic%d");
 		if (result)
 			return failed_with(-result, "move link", "back");
 	}

@@ -24,6 +24,7 @@
 #include "kernel.h"
 #include "mount.h"
 #include "net.h"
+#include "netlink.h"
 #include "path.h"
 #include "source.h"
 
@@ -162,7 +163,7 @@ static int open_namespaces(struct pod *pod)
 		return failed("open", "namespaces of the pod");
 	if (setns(pod->net_namespace, CLONE_NEWNET))
 		return failed("setns", "network");
-	pod->net = net_open();
+	pod->net = netlink_open(NETLINK_ROUTE);
 	if (setns(guest.own_net_namespace, CLONE_NEWNET))
 		log_line("setns back: %s", strerror(errno));
 	return pod->net < 0 ? pod->net : net_loopback_up(pod->net);
@@ -174,6 +175,7 @@ static void close_namespaces(struct pod *pod)
 	close_fd(&pod->net_namespace);
 	close_fd(&pod->init_pidfd);
 	close_fd(&pod->net);
+	services_forget(&pod->services);
 }
 
 /* It is alone in its namespace, so its death takes no time. */
@@ -263,8 +265,17 @@ int pod_configure_nic(const struct msg_configure_nic *message)
 
 	if (!pod->exists)
 		return failed_with(ENOENT, "find", "pod");
-	cleanup_fd int own = net_open();
+	cleanup_fd int own = netlink_open(NETLINK_ROUTE);
 	return own < 0 ? own : net_configure(own, pod->net, pod->net_namespace, message);
+}
+
+int pod_set_services(const struct msg_set_services *message)
+{
+	struct pod *pod = &guest.pod;
+
+	if (!pod->exists)
+		return failed_with(ENOENT, "find", "pod");
+	return services_set(&pod->services, pod->net, pod->net_namespace, message);
 }
 
 /* --- Tearing down --- */

@@ -8,6 +8,7 @@
 #include "job.h"
 #include "loop.h"
 #include "protocol.gen.h"
+#include "services.h"
 
 #define SHM_DIRECTORY "/run/hyper/shm"
 
@@ -17,6 +18,7 @@ struct pod {
 	int pid_namespace, net_namespace; /* -1: none */
 	int init_pidfd; /* for joining all of them with one call */
 	int net; /* routing socket inside */
+	struct services services;
 	struct job job; /* its init, until that is ready */
 	uint32_t request; /* who waits for the set-up, or for the tear-down */
 	struct timer teardown; /* tries again until all is gone */
@@ -28,5 +30,6 @@ int pod_set_up(const struct msg_set_up_pod *message, uint32_t request);
 /* Kill, unmount, answer Done; then also power off when `powers_off`. */
 int pod_tear_down(uint32_t request, bool powers_off);
 int pod_configure_nic(const struct msg_configure_nic *message);
+int pod_set_services(const struct msg_set_services *message);
 void pod_init_ended(void);
 int pod_join(void); /* for jobs: the namespaces but PID, which they were born in */

@@ -121,6 +121,12 @@ static int configure_nic(const union msg_any *message, uint32_t id)
 	return pod_configure_nic(&message->configure_nic);
 }
 
+static int set_services(const union msg_any *message, uint32_t id)
+{
+	(void)id;
+	return pod_set_services(&message->set_services);
+}
+
 static int create_container(const union msg_any *message, uint32_t id)
 {
 	return container_create(&message->create_container, id);
@@ -200,6 +206,7 @@ static int (*const handlers[])(const union msg_any *message, uint32_t id) = {
 	[MSG_SET_UP_POD] = set_up_pod,
 	[MSG_TEAR_DOWN_POD] = tear_down_pod,
 	[MSG_CONFIGURE_NIC] = configure_nic,
+	[MSG_SET_SERVICES] = set_services,
 	[MSG_SHUT_DOWN] = shut_down,
 	[MSG_CREATE_CONTAINER] = create_container,
 	[MSG_REMOVE_CONTAINER] = remove_container,

@@ -11,10 +11,13 @@ import pytest
 
 from hypercontainer.errors import GuestError, HyperError
 from hypercontainer.guest.protocol import (
+    Backend,
     ConfigureNic,
     GetTimeline,
     Hello,
     Ping,
+    Service,
+    SetServices,
     Setting,
     ShutDown,
     TearDownPod,
@@ -120,12 +123,12 @@ async def test_shutting_down_answers_and_ends(pod: Pod) -> None:
 MAC = "02:42:00:00:00:07"
 
 
-def add_nic(pod: Pod) -> None:
+def add_nic(pod: Pod, name: str = "odd0", mac: str = MAC) -> None:
     """One end of a pair, as if the machine had it."""
     inside = ["nsenter", "-t", str(pod.hyperstart_pid()), "-n"]
-    pair = ["ip", "link", "add", "odd0", "address", MAC, "type", "veth", "peer", "name", "odd1"]
+    pair = ["ip", "link", "add", name, "address", mac, "type", "veth", "peer", "name", f"{name}p"]
     subprocess.run([*inside, *pair], check=True)
-    subprocess.run([*inside, "ip", "link", "set", "odd1", "up"], check=True)
+    subprocess.run([*inside, "ip", "link", "set", f"{name}p", "up"], check=True)
 
 
 async def test_loopback_is_up(pod: Pod) -> None:
@@ -155,6 +158,57 @@ async def test_a_nic_is_found_by_its_address_and_configured(pod: Pod) -> None:
     await pod.create()
     await pod.agent.request(nic)  # and it is there for the next pod
     assert "10.9.8.7/24" in await pod.output("ip addr show eth0")
+
+
+@as_root
+async def test_nics_may_have_the_names_that_the_kernel_gave_to_others(pod: Pod) -> None:
+    macs = {"eth0": "02:42:00:00:00:10", "eth1": "02:42:00:00:00:11"}
+    for name, mac in macs.items():
+        add_nic(pod, name, mac)
+    for _ in range(2):  # and again for the next pod
+        for name, mac in (("eth1", macs["eth0"]), ("eth0", macs["eth1"])):
+            await pod.agent.request(ConfigureNic(mac=mac, name=name, mtu=0, addresses=(), gateways=()))
+        assert macs["eth0"] in await pod.output("ip link show eth1")
+        assert macs["eth1"] in await pod.output("ip link show eth0")
+        await pod.agent.request(TearDownPod())
+        await pod.set_up()
+        await pod.create()
+
+
+@as_root
+async def test_services_without_what_balances_them_are_refused(pod: Pod) -> None:
+    """The kernel of a test has no IPVS, as a rule; with it the service is there, and goes again."""
+    service = Service("10.254.0.1", 80, "tcp")
+    message = SetServices(services=(service,), backends=(Backend(0, "127.0.0.1", 80),))
+    if Path("/proc/net/ip_vs").exists():
+        await pod.agent.request(message)
+    else:
+        with pytest.raises(GuestError) as caught:
+            await pod.agent.request(message)
+        assert caught.value.errno == errno.EOPNOTSUPP
+        assert "IPVS" in caught.value.message
+    await pod.agent.request(Ping())
+
+
+@pytest.mark.parametrize(
+    ("services", "backends"),
+    [
+        ((Service("10.254.0", 80, "tcp"),), ()),
+        ((Service("10.254.0.1", 0, "tcp"),), ()),
+        ((Service("10.254.0.1", 80, "sctp"),), ()),
+        ((Service("10.254.0.1", 80, "udp"),), (Backend(1, "10.0.0.1", 80),)),
+        ((Service("10.254.0.1", 80, "udp"),), (Backend(0, "x", 80),)),
+        ((Service("10.254.0.1", 80, "udp"),), (Backend(0, "fd00::1", 80),)),
+        ((Service("10.254.0.1", 80, "udp"),), (Backend(0, "10.0.0.1", 0),)),
+    ],
+)
+async def test_a_service_that_cannot_be_is_refused(
+    pod: Pod, services: tuple[Service, ...], backends: tuple[Backend, ...]
+) -> None:
+    with pytest.raises(GuestError) as caught:
+        await pod.agent.request(SetServices(services=services, backends=backends))
+    assert caught.value.errno == errno.EINVAL
+    await pod.agent.request(Ping())
 
 
 @as_root
