@@ -26,6 +26,8 @@ VERBS = {
     "list": ("pods", "List pods, containers or machines"),
     "pause": ("pods", "Freeze pods"),
     "unpause": ("pods", "Let paused pods go on"),
+    "ports": ("networks", "List, add or delete published ports of a pod"),
+    "service": ("networks", "List, set or remove services of a pod: its own load balancers"),
     "stats": ("pods", "Show the memory of pods and of their machines"),
     "ps": ("containers", "List containers, as Docker does"),
     "exec": ("containers", "Run a command in a running container"),
@@ -46,7 +48,10 @@ VERBS = {
     "doctor": ("system", "Check what this host can do, and what is missing"),
 }
 _GROUPS = (
-    ("Pods", ("run", "create", "start", "stop", "rm", "list", "pause", "unpause", "stats")),
+    (
+        "Pods",
+        ("run", "create", "start", "stop", "rm", "list", "pause", "unpause", "ports", "service", "stats"),
+    ),
     ("Containers", ("ps", "exec", "logs", "attach", "kill", "cp", "wait")),
     ("Images", ("images", "pull", "load", "import", "tag", "rmi")),
     ("System", ("inspect", "info", "version", "doctor")),

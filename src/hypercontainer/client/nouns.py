@@ -105,6 +105,31 @@ class Pods(_Noun):
         """StatisticsView."""
         return self._pod("GET", _at("pods", name, "statistics"))
 
+    def ports(self, name: str) -> Records:
+        """PortMapping of each published port."""
+        views: Records = self._client.call("GET", _at("pods", name, "ports"))
+        return views
+
+    def add_ports(self, name: str, ports: Sequence[Mapping[str, object]]) -> Records:
+        """PortMapping of each published port, the new ones among them."""
+        views: Records = self._client.call("POST", _at("pods", name, "ports"), body=encode(ports))
+        return views
+
+    def remove_ports(self, name: str, ports: Sequence[str]) -> Records:
+        """PortMapping of each port that is still published; ``ports`` are as for --publish."""
+        views: Records = self._client.call("DELETE", _at("pods", name, "ports"), query={"port": list(ports)})
+        return views
+
+    def services(self, name: str) -> Records:
+        """ServiceSpec of each."""
+        views: Records = self._client.call("GET", _at("pods", name, "services"))
+        return views
+
+    def set_services(self, name: str, services: Sequence[Mapping[str, object]]) -> Records:
+        """ServiceSpec of each that the pod has from now on."""
+        views: Records = self._client.call("PUT", _at("pods", name, "services"), body=encode(services))
+        return views
+
     def _pod(self, method: str, path: str, *, body: bytes | None = None, **query: object) -> Record:
         record: Record = self._client.call(method, path, query=query, body=body)
         return record

@@ -53,7 +53,8 @@ from hypercontainer.files import remove_tree
 from hypercontainer.guest.protocol import GetStatistics, Statistics
 from hypercontainer.hypervisors import base
 from hypercontainer.images.store import Images
-from hypercontainer.model.pod import AddedContainer, ExecSpec, Name, PodSpec
+from hypercontainer.model.network import PortMapping
+from hypercontainer.model.pod import AddedContainer, ExecSpec, Name, PodSpec, ServiceSpec
 from hypercontainer.model.rest import (
     ContainerState,
     ContainerView,
@@ -242,6 +243,26 @@ class Engine:
             vmm_pss=outside.pss,
             vmm_private=outside.private,
         )
+
+    def ports(self, name: str) -> list[PortMapping]:
+        return list(network.ports(self._find_pod(name)))
+
+    async def add_ports(self, name: str, added: list[PortMapping]) -> list[PortMapping]:
+        pod = self._find_pod(name)
+        await self._see_through(network.add_ports(pod, added))
+        return list(network.ports(pod))
+
+    async def remove_ports(self, name: str, removed: list[PortMapping]) -> list[PortMapping]:
+        pod = self._find_pod(name)
+        await self._see_through(network.remove_ports(pod, removed))
+        return list(network.ports(pod))
+
+    def services(self, name: str) -> list[ServiceSpec]:
+        return list(self._find_pod(name).record.spec.services)
+
+    async def set_services(self, name: str, services: list[ServiceSpec]) -> list[ServiceSpec]:
+        await self._see_through(network.set_services(self._find_pod(name), tuple(services)))
+        return self.services(name)
 
     # --- Containers ---
 

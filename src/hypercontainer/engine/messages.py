@@ -10,11 +10,14 @@ from hypercontainer.engine.plan import working_directory
 from hypercontainer.engine.records import ContainerRecord, PodRecord
 from hypercontainer.guest.protocol import (
     NO_SLOT,
+    Backend,
     ConfigureNic,
     CreateContainer,
     File,
     Mount,
     ResourceLimit,
+    Service,
+    SetServices,
     Setting,
     SetUpPod,
     Source,
@@ -22,7 +25,7 @@ from hypercontainer.guest.protocol import (
 )
 from hypercontainer.model import pod as model
 from hypercontainer.model.network import NicLease
-from hypercontainer.model.pod import ExecSpec
+from hypercontainer.model.pod import ExecSpec, ServiceSpec
 from hypercontainer.network.resolver import resolv_conf
 
 _UNLIMITED = (1 << 64) - 1  # RLIM_INFINITY, getrlimit(2)
@@ -54,6 +57,17 @@ def configure_nic(nic: NicLease) -> ConfigureNic:
         mtu=nic.mtu,
         addresses=(nic.address,),
         gateways=(nic.gateway,) if nic.gateway else (),
+    )
+
+
+def set_services(services: Sequence[ServiceSpec]) -> SetServices:
+    return SetServices(
+        services=tuple(Service(each.ip, each.port, each.protocol) for each in services),
+        backends=tuple(
+            Backend(index, backend.ip, backend.port)
+            for index, each in enumerate(services)
+            for backend in each.backends
+        ),
     )
 
 

@@ -142,7 +142,7 @@ def parse_publish(text: str) -> list[PortMapping]:
         raise InvalidRequest(f"invalid port {text!r}", hint=_PUBLISH_FORM)
     protocol = _protocol(match["protocol"], text)
     container = _port_range(match["container"], text)
-    host = _port_range(match["host"], text) if match["host"] else [0] * len(container)
+    host = _port_range(match["host"], text) if match["host"] not in {None, "", "0"} else [0] * len(container)
     if len(host) != len(container):
         raise InvalidRequest(
             f"invalid port {text!r}: {len(host)} host ports for {len(container)} container ports",

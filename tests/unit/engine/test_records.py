@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from hypercontainer.engine.records import ContainerRecord, PodRecord, Records
 from hypercontainer.errors import Conflict, Unavailable
+from hypercontainer.model.network import Lease, NicLease
 from hypercontainer.model.pod import ContainerSpec, PodSpec
 from hypercontainer.model.rest import ContainerState
 
@@ -105,3 +107,23 @@ def test_a_daemon_killed_at_any_step_of_a_change_left_all_or_nothing(tmp_path: P
     records = Records(tmp_path / "state.db")
     assert (records.pods(), records.containers()) == (([], []) if step == 1 else ([pod], containers))
     records.close()
+
+
+def test_a_lease_of_one_nic_is_brought_forward(tmp_path: Path) -> None:
+    pod, containers = a_pod(1, "web")
+    path = tmp_path / "old.db"
+    records = Records(path)
+    records.add_pod(pod, containers)
+    records.close()
+    nic = {"nic_name": "hy0", "mac": "02:00:00:00:00:01", "address": "10.0.0.2/24", "gateway": "10.0.0.1"}
+    old = msgspec.msgpack.decode(msgspec.msgpack.encode(pod))
+    old["lease"] = {**nic, "mtu": 1500, "dns": ["9.9.9.9"], "search": [], "ports": []}
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE pods SET body = ?", (msgspec.msgpack.encode(old),))
+        database.execute("PRAGMA user_version = 1")
+        database.commit()
+    records = Records(path)
+    (found,) = records.pods()
+    records.close()
+    wanted = NicLease(mtu=1500, **nic)
+    assert found.lease == Lease(nics=(wanted,), dns=("9.9.9.9",))

@@ -1,0 +1,38 @@
+"""Pods that serve something small over the network, and the program for UDP that busybox lacks."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypercontainer.client import Client
+from tests.e2e.hyper import Hyper
+
+SERVE = "while :; do echo {word} | nc -l -p {port}; done"
+SERVE_UDP = "until [ -x /udp ]; do sleep 0.1; done; /udp serve {port} {word}"
+
+
+def start(hyper: Hyper, name: str, script: str, **asked: Any) -> dict[str, Any]:
+    """Run a pod of a busybox that runs ``script``; its view."""
+    container = {"image": "busybox", "command": ["sh", "-c", script]}
+    pods = Client(hyper.root / "run/hyper.sock").pods
+    pods.create({"name": name, "containers": [container], **asked})
+    return dict(pods.start(name))
+
+
+@functools.cache
+def udp_program() -> bytes:
+    """udp.c, for a container of any image."""
+    source = Path(__file__).with_name("udp.c")
+    with tempfile.TemporaryDirectory() as directory:
+        program = Path(directory) / "udp"
+        subprocess.run(["musl-gcc", "-static", "-Os", "-s", "-o", program, source], check=True)
+        return program.read_bytes()
+
+
+def install(hyper: Hyper, pod: str, program: bytes) -> None:
+    """Put the UDP program into a running pod, whose script may wait for it."""
+    hyper.ok("exec", "-i", pod, "sh", "-c", "cat > /u && chmod +x /u && mv /u /udp", stdin=program)
