@@ -37,7 +37,7 @@ def _ps(arguments: argparse.Namespace) -> int:
     records = Client.default().containers.list()
     everything = arguments.all or arguments.last or arguments.latest
     everything = everything or any(key in {"status", "exited"} for key, _ in filters)
-    chosen = [record for record in records if everything or record.state == "running"]
+    chosen = [record for record in records if everything or record.state in {"running", "restarting"}]
     chosen = [record for record in chosen if _matches(record, filters)]
     chosen.sort(key=lambda record: record.created, reverse=True)
     _print_containers(chosen[: 1 if arguments.latest else arguments.last or None], arguments)

@@ -23,6 +23,9 @@ VERBS = {
     "start": ("pods", "Start created pods, each in a new machine"),
     "stop": ("pods", "Stop pods and end their machines; their storage stays"),
     "rm": ("pods", "Remove pods and their storage"),
+    "replace": ("machines", "Run a created pod on the machine of one that runs"),
+    "rename": ("pods", "Give a pod or a container another name"),
+    "vm": ("machines", "Start an empty machine"),
     "list": ("pods", "List pods, containers or machines"),
     "pause": ("pods", "Freeze pods"),
     "unpause": ("pods", "Let paused pods go on"),
@@ -50,7 +53,10 @@ VERBS = {
 _GROUPS = (
     (
         "Pods",
-        ("run", "create", "start", "stop", "rm", "list", "pause", "unpause", "ports", "service", "stats"),
+        (
+            *("run", "create", "start", "stop", "rm", "replace", "rename", "vm"),
+            *("list", "pause", "unpause", "ports", "service", "stats"),
+        ),
     ),
     ("Containers", ("ps", "exec", "logs", "attach", "kill", "cp", "wait")),
     ("Images", ("images", "pull", "load", "import", "tag", "rmi")),

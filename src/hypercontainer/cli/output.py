@@ -110,6 +110,8 @@ def status(container: Mapping[str, Any], *, now: float | None = None) -> str:
     if container["state"] == "exited":
         code = container["exit_code"]
         return f"Exited ({'?' if code is None else code}) {ago(container['finished'], now=now)}"
+    if container["state"] == "restarting":
+        return f"Restarting ({container['exit_code']}) {ago(container['finished'], now=now)}"
     return "Created"
 
 

@@ -1,4 +1,4 @@
-"""Verbs about pods: start, stop, rm, list, pause, unpause, stats."""
+"""Verbs about pods: start, stop, rm, rename, list, pause, unpause, stats."""
 
 from __future__ import annotations
 
@@ -47,7 +47,14 @@ def _names(what: str) -> Callable[[argparse.ArgumentParser], object]:
     return lambda parser: parser.add_argument("names", nargs="+", metavar="POD", help=what)
 
 
+def _container_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-c", "--container", action="store_true", help="the names are of containers, not of pods"
+    )
+
+
 def _start_arguments(parser: argparse.ArgumentParser) -> None:
+    _container_flag(parser)
     parser.add_argument("-a", "--attach", action="store_true", help="show its output; the status is its own")
     parser.add_argument("-i", "--interactive", action="store_true", help="pass stdin on too")
     parser.add_argument("--detach-keys", default="ctrl-p,ctrl-q", metavar="KEYS", help="(ctrl-p,ctrl-q)")
@@ -58,6 +65,8 @@ def _start(arguments: argparse.Namespace) -> int:
     client = Client.default()
     if arguments.attach or arguments.interactive:
         return _start_attached(client, arguments)
+    if arguments.container:
+        return each(arguments.names, client.containers.start)
     return each(arguments.names, lambda name: client.pods.start(pod_id(client, name)))
 
 
@@ -66,14 +75,26 @@ def _start_attached(client: Client, arguments: argparse.Namespace) -> int:
 
     if len(arguments.names) > 1:
         raise InvalidRequest("you cannot start and attach multiple pods at once")
-    container = client.pods.get(pod_id(client, arguments.names[0])).pod.containers[0]
+    if arguments.container:
+        container = client.containers.get(arguments.names[0])
+    else:
+        container = _first_container(client, pod_id(client, arguments.names[0]))
     attached = client.containers.attach(container.id, start=True)
     stdin = arguments.interactive and container.stdin
     status, _ = carry(attached, terminal=container.terminal, stdin=stdin, detach_keys=arguments.detach_keys)
     return status
 
 
+def _first_container(client: Client, pod: str) -> Record:
+    found = client.pods.get(pod).pod
+    if not found.containers:
+        raise InvalidRequest(f"pod {found.name} has no containers to attach to")
+    container: Record = found.containers[0]
+    return container
+
+
 def _stop_arguments(parser: argparse.ArgumentParser) -> None:
+    _container_flag(parser)
     parser.add_argument(
         "-t",
         "--time",
@@ -88,12 +109,15 @@ def _stop_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _stop(arguments: argparse.Namespace) -> int:
     client = Client.default()
+    if arguments.container:
+        return each(arguments.names, lambda name: client.containers.stop(name, timeout_s=arguments.time))
     return each(
         arguments.names, lambda name: client.pods.stop(pod_id(client, name), timeout_s=arguments.time)
     )
 
 
 def _remove_arguments(parser: argparse.ArgumentParser) -> None:
+    _container_flag(parser)
     parser.add_argument(
         "-f", "--force", action="store_true", help="kill it at once, and no error if it is gone"
     )
@@ -103,7 +127,40 @@ def _remove_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _remove(arguments: argparse.Namespace) -> int:
     client = Client.default()
-    return each(arguments.names, lambda name: _remove_one(client, name, force=arguments.force))
+    remove = _remove_container if arguments.container else _remove_one
+    return each(arguments.names, lambda name: remove(client, name, force=arguments.force))
+
+
+def _remove_container(client: Client, name: str, *, force: bool) -> None:
+    """As pods: one that runs is stopped first."""
+    try:
+        container = client.containers.get(name).id
+        if not force:
+            client.containers.stop(container)
+        client.containers.remove(container, force=force)
+    except ContainerNotFound:
+        if not force:
+            raise
+
+
+def _rename_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("old", metavar="OLD", help="name or id of a pod or container")
+    parser.add_argument("new", metavar="NEW", help="its new name")
+
+
+def _rename(arguments: argparse.Namespace) -> int:
+    client = Client.default()
+    try:
+        client.pods.rename(arguments.old, arguments.new)
+    except PodNotFound:
+        try:
+            client.containers.rename(arguments.old, arguments.new)
+        except ContainerNotFound as missing:
+            raise PodNotFound(
+                f"no such pod or container: {arguments.old}", hint="hyper ps -a shows them"
+            ) from missing
+    print(arguments.new)
+    return 0
 
 
 def _remove_one(client: Client, name: str, *, force: bool) -> None:
@@ -175,11 +232,16 @@ def _pod(pod: Record, *, whole: bool) -> Sequence[str]:
         _id(pod.id, whole),
         pod.name,
         _id(pod.machine, whole) or "-",
-        f"{pod.state} ({pod.reason})" if pod.reason else pod.state,
+        _pod_status(pod),
         pod.hypervisor or "-",
         pod.isolation or "-",
         pod.address or "-",
     )
+
+
+def _pod_status(pod: Record) -> str:
+    notes = [note for note in ("unresponsive" if pod.health == "unresponsive" else "", pod.reason) if note]
+    return f"{pod.state} ({'; '.join(notes)})" if notes else str(pod.state)
 
 
 def _container(container: Record, *, whole: bool) -> Sequence[str]:
@@ -244,27 +306,36 @@ _POD_NAMES = "names, ids, or beginnings of ids"
 
 COMMANDS = {
     "start": Command(
-        usage="start [OPTIONS] POD...",
+        usage="start [OPTIONS] POD...\n       hyper start [OPTIONS] -c CONTAINER...",
         description="Start created pods, each in a new virtual machine.\n"
-        "What they wrote before is there again.",
+        "What they wrote before is there again. With -c, start containers of pods that run.",
         arguments=_start_arguments,
         run=_start,
         examples="hyper start web db\nhyper start -a -i shell",
     ),
     "stop": Command(
-        usage="stop [-t SECONDS] POD...",
+        usage="stop [-t SECONDS] POD...\n       hyper stop [-t SECONDS] -c CONTAINER...",
         description="Stop pods: processes get the stop signal, after a while SIGKILL, and the machine ends.\n"
-        "A stopped pod is Created again; its storage stays.",
+        "A stopped pod is Created again; its storage stays. With -c, stop containers of a pod that runs.",
         arguments=_stop_arguments,
         run=_stop,
         examples="hyper stop web\nhyper stop -t 0 web db",
     ),
     "rm": Command(
-        usage="rm [-f] POD...",
-        description="Remove pods with their storage; one that runs is stopped first.",
+        usage="rm [-f] POD...\n       hyper rm [-f] -c CONTAINER...",
+        description="Remove pods with their storage; one that runs is stopped first.\n"
+        "With -c, remove containers of pods, with what they wrote.",
         arguments=_remove_arguments,
         run=_remove,
         examples="hyper rm web\nhyper rm -f $(hyper list -q)",
+    ),
+    "rename": Command(
+        usage="rename OLD NEW",
+        description="Give a pod or a container another name. A pod's container that has the pod's name\n"
+        "follows it.",
+        arguments=_rename_arguments,
+        run=_rename,
+        examples="hyper rename web web-1",
     ),
     "list": Command(
         usage="list [OPTIONS] [pod|container|vm]",

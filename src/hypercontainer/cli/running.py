@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from hypercontainer.cli import spec
@@ -33,14 +34,44 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _create_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-c", "--container", metavar="POD", help="another container of this pod instead")
     spec.add_flags(parser)
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="IMAGE [COMMAND...]", help="or PODFILE")
 
 
 def _create(arguments: argparse.Namespace) -> int:
-    pod = create_pod(Client.default(), spec.from_arguments(arguments, attached=False), arguments)
-    print(pod.id)
+    client = Client.default()
+    wanted = spec.from_arguments(arguments, attached=False)
+    if arguments.container:
+        print(_add_container(client, wanted, arguments).id)
+    else:
+        print(create_pod(client, wanted, arguments).id)
     return 0
+
+
+def _add_container(client: Client, wanted: dict[str, Any], arguments: argparse.Namespace) -> Record:
+    """The container that the flags describe, for a pod that is there already."""
+    from hypercontainer.cli.pods import pod_id
+
+    if spec.podfile_of(arguments) is not None:
+        raise InvalidRequest("a podfile describes a pod, not a container of another one")
+    for key, flag in _OF_THE_POD.items():
+        if wanted.get(key):
+            raise InvalidRequest(f"{flag} is the pod's, and the pod is there already")
+    if arguments.memory or arguments.cpus or arguments.cpu:
+        raise InvalidRequest("the machine's size is the pod's, and the pod is there already")
+    container = {**wanted["containers"][0], "name": arguments.name}
+    added = {"container": container, "volumes": wanted.get("volumes", [])}
+    pod = pod_id(client, arguments.container)
+    view: Record = _with_images(client, wanted, arguments, lambda: client.pods.add_container(pod, added))
+    return view
+
+
+_OF_THE_POD = {
+    "hostname": "--hostname", "ports": "--publish", "dns": "--dns", "dns_search": "--dns-search",
+    "dns_options": "--dns-option", "remove": "--rm", "sysctls": "--sysctl", "shm_bytes": "--shm-size",
+    "extra_hosts": "--add-host", "interfaces": "--ip",
+}  # fmt: skip
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -52,7 +83,7 @@ def _run(arguments: argparse.Namespace) -> int:
     marks.mark("hyperd answers")
     pod = create_pod(client, wanted, arguments)
     marks.mark("pod created")
-    if arguments.detach:
+    if arguments.detach or not pod.containers:
         return _run_detached(client, pod, arguments, marks)
     return _run_attached(client, pod, arguments, marks)
 
@@ -65,13 +96,19 @@ def _check_terminal(arguments: argparse.Namespace) -> None:
 
 def create_pod(client: Client, wanted: dict[str, Any], arguments: argparse.Namespace) -> Record:
     """Create the pod; an image that is not here is pulled first, as ``--pull`` says."""
+    return _with_images(client, wanted, arguments, lambda: client.pods.create(wanted))
+
+
+def _with_images(
+    client: Client, wanted: dict[str, Any], arguments: argparse.Namespace, create: Callable[[], Record]
+) -> Record:
     if arguments.pull == "always":
         for image in dict.fromkeys(container["image"] for container in wanted["containers"]):
             _pull(client, image, arguments)
     pulled: set[str] = set()
     while True:
         try:
-            return client.pods.create(wanted)
+            return create()
         except ImageNotFound as missing:
             image = _missing_image(client, wanted, pulled)
             if arguments.pull == "never" or image is None:
@@ -162,8 +199,7 @@ def _run_attached(client: Client, pod: Record, arguments: argparse.Namespace, ma
 def _remove_unstarted(client: Client, pod: Record) -> None:
     """``run`` leaves no pod behind of which nothing has ever run, or that nobody was told of."""
     with contextlib.suppress(HyperError):
-        container = client.containers.get(pod.containers[0].id)
-        if not container.started:
+        if not any(container.started for container in client.pods.get(pod.id).pod.containers):
             client.pods.remove(pod.id, force=True)
 
 
@@ -191,8 +227,10 @@ hyper run --require-isolation hardware debian    refuse anything that is no hard
 """,
     ),
     "create": Command(
-        usage="create [OPTIONS] IMAGE [COMMAND...]\n       hyper create [OPTIONS] -p PODFILE",
-        description=f"Create a pod: its storage is allocated, and no machine is started. {_HOW}",
+        usage="create [OPTIONS] IMAGE [COMMAND...]\n       hyper create [OPTIONS] -p PODFILE\n"
+        "       hyper create [OPTIONS] -c POD IMAGE [COMMAND...]",
+        description=f"Create a pod: its storage is allocated, and no machine is started. {_HOW}\n"
+        "With -c, give a pod another container, which `hyper start -c` starts; the pod may run.",
         arguments=_create_arguments,
         run=_create,
         short_help=False,
@@ -200,6 +238,7 @@ hyper run --require-isolation hardware debian    refuse anything that is no hard
         examples="""
 hyper create -p podfile.json
 hyper start $(hyper create --name db redis)
+hyper start -c $(hyper create -c db busybox tail -f /dev/null)
 """,
     ),
 }

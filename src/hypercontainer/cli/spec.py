@@ -108,10 +108,7 @@ def _add_storage_flags(group: Any) -> None:
 def _add_machine_flags(group: Any) -> None:
     group.add_argument("--name", default="", help="of the pod")
     group.add_argument("-h", "--hostname", default="", metavar="NAME", help="of the pod")
-    group.add_argument("-m", "--memory", metavar="SIZE", help="of the machine: 64m, 1g, or bytes (128m)")
-    cpus = group.add_mutually_exclusive_group()
-    cpus.add_argument("--cpus", metavar="NUMBER", help="vCPUs; a fraction is rounded up (1)")
-    cpus.add_argument("--cpu", metavar="NUMBER", help=argparse.SUPPRESS)  # the original's spelling
+    add_size_flags(group)
     group.add_argument("-l", "--label", action="append", metavar="KEY[=VALUE]", help="note something on it")
     group.add_argument("--rm", action="store_true", help="remove the pod when it has ended")
     group.add_argument("--hypervisor", default="", metavar="NAME", help="kvm, uml, tcg, or auto (auto)")
@@ -361,3 +358,25 @@ def _environment_file(name: str) -> list[tuple[str, str]]:
 
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or "it is not UTF-8"
+
+
+def add_size_flags(group: Any) -> None:
+    group.add_argument("-m", "--memory", metavar="SIZE", help="of the machine: 64m, 1g, or bytes (128m)")
+    cpus = group.add_mutually_exclusive_group()
+    cpus.add_argument("--cpus", metavar="NUMBER", help="vCPUs; a fraction is rounded up (1)")
+    cpus.add_argument("--cpu", metavar="NUMBER", help=argparse.SUPPRESS)  # the original's spelling
+
+
+def machine(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The pod without containers that ``hyper vm`` asks for."""
+    spec: dict[str, Any] = {
+        "name": arguments.name,
+        "hypervisor": arguments.hypervisor or "auto",
+        "require_isolation": arguments.require_isolation or "any",
+        "network": _network(arguments.network),
+    }
+    if (vcpus := arguments.cpus or arguments.cpu) is not None:
+        spec["vcpus"] = _vcpus(vcpus)
+    if arguments.memory is not None:
+        spec["memory_mib"] = memory_mib(arguments.memory)
+    return spec
