@@ -319,9 +319,9 @@ def test_a_bad_body_is_refused_by_the_key(server: Serving, body: bytes, message:
 
 def test_a_body_that_is_too_large_for_json_is_refused(server: Serving) -> None:
     head = b"POST /pods HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % (64 << 20)
-    answer = server.ask(head + b" " * (16 << 20))
+    answer = server.ask(head + b" " * (40 << 20))
     assert b"HTTP/1.1 400" in answer
-    assert b"larger than 4 MiB" in answer
+    assert b"larger than 32 MiB" in answer
 
 
 def test_a_chunked_body_is_read_whole_and_the_connection_goes_on(server: Serving) -> None:

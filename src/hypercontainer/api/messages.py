@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from hypercontainer.errors import InvalidRequest
 
-MAX_JSON_SIZE = 4 << 20
+MAX_JSON_SIZE = 32 << 20  # a pod may bring 16 MiB of files, in base64
 
 
 class Body(Protocol):

@@ -10,10 +10,12 @@ import jsonschema
 import pytest
 import yaml
 
+from hypercontainer.cli import podfile
 from hypercontainer.cli.nodes import read_nodes
 from hypercontainer.cli.podfile import is_manifest
 from hypercontainer.cli.podfile.keys import POD
 from hypercontainer.cli.podfile.manifest_keys import MANIFEST
+from hypercontainer.cli.podfile.shapes import Ignored, Keys, Refused, Several, Shape
 from hypercontainer.errors import InvalidRequest
 from tests.unit.cli.test_podfile import CORPUS, EXAMPLES, mistakes
 from tools import gen_podfile
@@ -22,6 +24,11 @@ SCHEMA = json.loads((gen_podfile.DOCS / "podfile.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
 OTHER_SPELLINGS = ('"containerport"', '"readonly"', "dnssearch")  # that the reader takes, as the original did
+READERS = Path(podfile.__file__).parent
+MEANINGLESS = {  # or not seen by this search
+    id(POD): {"internalNetworks", "externalNetworks"},  # asked for under composed names
+    id(MANIFEST): {"apiVersion", "os"},
+}
 BEYOND_A_SCHEMA = {  # of texts and of keys, which are gone when a schema looks
     "alias-of-itself", "half-a-surrogate", "nul", "merge-key", "duplicate-key", "two-names",
     "volume-format-and-driver",
@@ -49,6 +56,23 @@ def loaded(path: Path) -> Any:
 def test_the_generated_files_are_fresh() -> None:
     for path, data in gen_podfile.wanted().items():
         assert path.read_bytes() == data, "run make gen"
+
+
+def names(shape: Shape) -> set[str]:
+    """Every key, at every depth, that means something."""
+    if isinstance(shape, Several):
+        return names(shape.of)
+    if not isinstance(shape, Keys):
+        return set()
+    known = [key for key in shape.keys if not isinstance(key.shape, (Refused, Ignored))]
+    return {key.name for key in known}.union(*(names(key.shape) for key in known))
+
+
+@pytest.mark.parametrize("shape", [POD, MANIFEST], ids=["podfile", "manifest"])
+def test_no_key_is_accepted_that_no_reader_asks_for(shape: Shape) -> None:
+    readers = [path for path in READERS.glob("*.py") if not path.name.endswith("keys.py")]
+    text = "".join(path.read_text() for path in readers)
+    assert {name for name in names(shape) if f'"{name}"' not in text} == MEANINGLESS[id(shape)]
 
 
 def test_the_schema_is_one() -> None:

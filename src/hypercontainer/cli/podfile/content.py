@@ -91,7 +91,10 @@ def _download(uri: str, limit: int) -> bytes:
 
     try:
         with request.build_opener().open(uri, timeout=_TIMEOUT_S) as answer:
-            return _bounded(answer, uri, limit)
+            data = _bounded(answer, uri, limit)
+            if answer.length:  # what Content-Length promised beyond it
+                raise InvalidRequest(f"cannot fetch {uri!r}: {answer.length} bytes are missing at its end")
+            return data
     except HTTPError as error:
         error.close()
         raise InvalidRequest(f"{uri!r} answers {error.code} {error.reason}") from error
