@@ -25,7 +25,9 @@ async def set_up(pod: Pod, running: Running) -> list[Awaitable[object]]:
     mounts = [await mounting.guest_mounts(pod, container) for container in wanted]
     requests: list[Awaitable[object]] = []
     if not running.has_pod:
-        setup = messages.set_up_pod(pod.record, clock_ns=time.time_ns(), entropy=os.urandom(64))
+        setup = messages.set_up_pod(
+            pod.record, running.hypervisor.capabilities, clock_ns=time.time_ns(), entropy=os.urandom(64)
+        )
         requests.append(running.agent.request(setup))
         requests += network.set_up(pod, running)
     return requests + [
@@ -45,6 +47,7 @@ async def mount(pod: Pod, running: Running, container: Container) -> None:
     pod.decide(slots=after)
     for slot, disk in disks.items():
         await running.machine.swap_disk(slot, disk)
+    await mounting.show_new(pod, running, container)
     await create(pod, running, container)
 
 

@@ -9,7 +9,17 @@ import time
 
 import msgspec
 
-from hypercontainer.engine import conduct, endings, launch, messages, plan, processes, slots, volumes
+from hypercontainer.engine import (
+    conduct,
+    endings,
+    launch,
+    messages,
+    mounting,
+    plan,
+    processes,
+    slots,
+    volumes,
+)
 from hypercontainer.engine.container import Container
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.process import ProcessRun
@@ -90,6 +100,7 @@ async def remove(pod: Pod, container: Container, *, force: bool) -> None:
         pod.forget(container)
         if pod.running is not None and not pod.record.paused:
             await conduct.erase(pod, pod.running)
+            await mounting.leave(pod, pod.running, container)
     endings.start_end_if_ended(pod)
 
 

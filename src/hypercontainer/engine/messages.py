@@ -24,6 +24,7 @@ from hypercontainer.guest.protocol import (
     StartProcess,
 )
 from hypercontainer.model import pod as model
+from hypercontainer.model.machine import Capabilities
 from hypercontainer.model.network import NicLease
 from hypercontainer.model.pod import ExecSpec, ServiceSpec
 from hypercontainer.network.resolver import resolv_conf
@@ -32,7 +33,7 @@ _UNLIMITED = (1 << 64) - 1  # RLIM_INFINITY, getrlimit(2)
 _SHM_BYTES = 64 << 20  # Docker's
 
 
-def set_up_pod(pod: PodRecord, *, clock_ns: int, entropy: bytes) -> SetUpPod:
+def set_up_pod(pod: PodRecord, capabilities: Capabilities, *, clock_ns: int, entropy: bytes) -> SetUpPod:
     half = pod.spec.memory_mib << 19
     return SetUpPod(
         hostname=hostname(pod),
@@ -40,8 +41,8 @@ def set_up_pod(pod: PodRecord, *, clock_ns: int, entropy: bytes) -> SetUpPod:
         entropy=entropy,
         sysctls=tuple(Setting(name, value) for name, value in pod.spec.sysctls.items()),
         shm_bytes=pod.spec.shm_bytes or min(_SHM_BYTES, half),
-        share_type="",
-        share_options="",
+        share_type=capabilities.share or "",
+        share_options=capabilities.share_options,
     )
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 from hypercontainer.engine import slots, volumes
 from hypercontainer.engine.container import Container
 from hypercontainer.engine.pod import Pod
+from hypercontainer.engine.running import Running
 from hypercontainer.engine.volumes import VolumeMount
+from hypercontainer.errors import HyperError
 from hypercontainer.guest.protocol import Mount
+from hypercontainer.hypervisors.base import Machine
 from hypercontainer.model.machine import Disk, Share
 from hypercontainer.storage import sources
 
@@ -22,7 +26,7 @@ def _mounts(pod: Pod, container: Container) -> tuple[VolumeMount, ...]:
     return volumes.mounts_of(container.record, pod.record.spec.volumes)
 
 
-def prepare(pod: Pod, mounts: Iterable[VolumeMount]) -> None:
+def prepare(pod: Pod, mounts: Iterable[VolumeMount], *, instead_of: Pod | None = None) -> None:
     """Look at the sources once more, since hosts change, and claim the disk images.
 
     Raises InvalidRequest when one is not there any more, Conflict when another pod has an image open.
@@ -30,15 +34,20 @@ def prepare(pod: Pod, mounts: Iterable[VolumeMount]) -> None:
     mounts = tuple(mounts)
     for volume in {mount.volume.name: mount.volume for mount in mounts if mount.volume}.values():
         sources.check_source(volume)
-    claim(pod, mounts)
+    claim(pod, mounts, instead_of=instead_of)
     for mount in mounts:
         if mount.volume is not None:
             sources.make_directory(mount.volume)
 
 
-def claim(pod: Pod, mounts: Iterable[VolumeMount]) -> None:
-    """Take the disk images of ``mounts`` for this pod; raises Conflict when another has one open."""
-    pod.host.disk_claims.claim(pod.id, pod.record.name, volumes.writers(volumes.disks(mounts)))
+def claim(pod: Pod, mounts: Iterable[VolumeMount], *, instead_of: Pod | None = None) -> None:
+    """Take the disk images of ``mounts`` for this pod; raises Conflict when another has one open.
+
+    ``instead_of`` is a pod that will have let go of them when they are opened.
+    """
+    images = volumes.writers(volumes.disks(mounts))
+    besides = instead_of.id if instead_of else ""
+    pod.host.disk_claims.claim(pod.id, pod.record.name, images, besides=besides)
 
 
 def release(pod: Pod) -> None:
@@ -48,6 +57,39 @@ def release(pod: Pod) -> None:
 
 def shares(pod: Pod) -> tuple[Share, ...]:
     return volumes.shares(mounts_of(pod))
+
+
+async def show(pod: Pod, machine: Machine) -> None:
+    """Give a running machine the shares of the pod, none of which it uses now."""
+    for share in shares(pod):
+        await machine.remove_share(share.name)  # a daemon may have died between this and the next
+        await machine.add_share(share)
+
+
+async def show_new(pod: Pod, running: Running, container: Container) -> None:
+    """Give a running machine what ``container``, which is not mounted, needs and no other has yet."""
+    others = [c for c in pod.containers if c.record.id in running.mounted]
+    had = {share.name for other in others for share in volumes.shares(_mounts(pod, other))}
+    for share in volumes.shares(_mounts(pod, container)):
+        if share.name not in had:
+            await running.machine.remove_share(share.name)
+            await running.machine.add_share(share)
+
+
+async def hide(pod: Pod, machine: Machine, mounts: Iterable[VolumeMount] | None = None) -> None:
+    """Take shares away from a running machine: those of ``mounts``, or all of the pod's."""
+    for share in volumes.shares(mounts_of(pod) if mounts is None else mounts):
+        with contextlib.suppress(HyperError):  # it has ended, with all that it was shown
+            await machine.remove_share(share.name)
+
+
+async def leave(pod: Pod, running: Running, container: Container) -> None:
+    """``container`` has gone from the pod, and is unmounted: what only it had goes from the machine."""
+    kept = {share.name for share in shares(pod)}
+    gone = [m for m in _mounts(pod, container) if not {s.name for s in volumes.shares([m])} & kept]
+    await hide(pod, running.machine, gone)
+    pod.host.disk_claims.release(pod.id)
+    claim(pod, mounts_of(pod))
 
 
 def disk_keys(pod: Pod) -> list[str]:

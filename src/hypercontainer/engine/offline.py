@@ -81,7 +81,9 @@ async def _connect(machine: Machine) -> Agent:
 
 
 async def _set_up(pod: Pod, running: Running, container: Container) -> None:
-    setup = messages.set_up_pod(pod.record, clock_ns=time.time_ns(), entropy=os.urandom(64))
+    setup = messages.set_up_pod(
+        pod.record, running.hypervisor.capabilities, clock_ns=time.time_ns(), entropy=os.urandom(64)
+    )
     await running.agent.request(setup)
     await conduct.create(pod, running, container)
 

@@ -76,9 +76,6 @@ def _check(old: Pod, new: Pod) -> Running:
     _check_size(old, new)
     if new.record.spec.network != "none" and old.record.lease is None:
         raise _misfit(old, "has no network, and the new pod wants one")
-    if lacking := set(mounting.shares(new)) - set(mounting.shares(old)):
-        names = ", ".join(sorted(str(share.path) for share in lacking))
-        raise _misfit(old, f"was not given {names} of the host, which the new pod mounts")
     return running
 
 
@@ -103,7 +100,7 @@ def _misfit(old: Pod, why: str) -> InvalidState:
 async def _prepare(old: Pod, new: Pod, running: Running) -> slots.Slots:
     """Have all that ``new`` needs at hand; what was claimed for it is let go when something lacks."""
     try:
-        mounting.prepare(new, mounting.mounts_of(new))
+        mounting.prepare(new, mounting.mounts_of(new), instead_of=old)
         limit = running.hypervisor.capabilities.disk_slots
         held = slots.assign(old.record.slots, launch.wanted_disks(new), limit=limit)
         for key in held:
@@ -205,6 +202,7 @@ async def _leave(pod: Pod) -> None:
     running, pod.running = pod.running, None
     if running is not None:
         await running.tasks.close()
+        await mounting.hide(pod, running.machine)
     for container in pod.containers:
         endings.lose(pod, container, "")
     endings.give_up_restarts(pod)
@@ -238,6 +236,7 @@ async def _set_up_afresh(
         for slot, key in slots.changes(("", *had[1:]), pod.record.slots).items():
             if key == slots.POD or key in launch.wanted_disks(pod):
                 await running.machine.swap_disk(slot, await launch.disk(pod, key))
+        await mounting.show(pod, running.machine)
         pod.timeline.mark("disks swapped")
         await switching
     finally:
@@ -280,6 +279,7 @@ async def _give_back(old: Pod, new: Pod, running: Running, chosen: list[str], er
             )
     old.timeline = StartTimeline()
     try:
+        mounting.claim(old, mounting.mounts_of(old))
         await _install(old, running, lease, old.record.lease)
     except HyperError as failure:
         await lifecycle.start_afresh(old, failure)
@@ -332,6 +332,8 @@ async def resume(pod: Pod, machine: Machine, others: Mapping[str, Pod]) -> None:
     running = Running(hypervisor=driver, machine=machine, agent=agent)
     old = others.get(pod.record.replaces)
     before = old.record.lease if old else None
+    if old is not None:
+        await mounting.hide(old, machine)
     for container in pod.containers:
         if container.record.target == "running":
             pod.save_process(container, ContainerState.CREATED, ProcessRecord())

@@ -18,7 +18,7 @@ from hypercontainer.errors import InvalidRequest, Unsupported
 from hypercontainer.files import write_atomically
 from hypercontainer.guest.channel import Channel
 from hypercontainer.hypervisors import _processes
-from hypercontainer.model.machine import Capabilities, Disk, MachineConfig
+from hypercontainer.model.machine import Capabilities, Disk, MachineConfig, Share
 from hypercontainer.process import ProcessId
 
 
@@ -61,6 +61,14 @@ class Machine(ABC):
         anew: QEMU tells a guest of a new size only for disks that it resized itself.
         """
         raise Unsupported("this driver cannot swap a disk of a running machine")
+
+    async def add_share(self, share: Share) -> None:
+        """Show the guest ``share`` in its share at once.  A name that is taken is a HypervisorError."""
+        raise Unsupported("this driver cannot share files of the host with a running machine")
+
+    async def remove_share(self, name: str) -> None:
+        """Take what ``name`` shows away from the guest, whatever it does there.  None is no error."""
+        raise Unsupported("this driver cannot share files of the host with a running machine")
 
     def console(self) -> str:
         """The end of what the VMM and the guest's console said, for error messages."""

@@ -98,4 +98,5 @@ class Capabilities:
     pause: bool
     swap_disks: bool
     share: ShareKind | None = None  # None: the driver cannot show the guest anything of the host's files
+    share_options: str = ""  # of the guest's mount; for ShareKind.BIND the path.  The source is "share"
     disk_formats: frozenset[DiskFormat] = frozenset({DiskFormat.RAW})

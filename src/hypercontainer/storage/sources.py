@@ -169,15 +169,16 @@ class DiskClaims:
     def __init__(self) -> None:
         self._claims: dict[str, dict[FileId, tuple[str, bool]]] = {}
 
-    def claim(self, pod: str, name: str, volumes: Mapping[str, bool]) -> None:
+    def claim(self, pod: str, name: str, volumes: Mapping[str, bool], *, besides: str = "") -> None:
         """For ``pod``, called ``name``: images by their paths, and whether each is written.
 
-        Raises Conflict, and then nothing is claimed; what ``pod`` had claimed before stays.
+        The claims of the pod ``besides`` do not count.  Raises Conflict, and then nothing is claimed; what
+        ``pod`` had claimed before stays.
         """
         wanted = [(_file_id(path), path, writes) for path, writes in volumes.items()]
         own = dict(self._claims.get(pod, {}))
         for file, path, writes in wanted:
-            self._refuse_conflict(pod, file, path, writes=writes)
+            self._refuse_conflict({pod, besides}, file, path, writes=writes)
             earlier = own.get(file)
             own[file] = name, writes or bool(earlier and earlier[1])
         if own:
@@ -186,16 +187,10 @@ class DiskClaims:
     def release(self, pod: str) -> None:
         self._claims.pop(pod, None)
 
-    def release_images(self, pod: str, paths: list[str]) -> None:
-        """Some of what ``pod`` has claimed."""
-        own = self._claims.get(pod, {})
-        for path in paths:
-            own.pop(_file_id(path), None)
-
-    def _refuse_conflict(self, pod: str, file: FileId, path: str, *, writes: bool) -> None:
+    def _refuse_conflict(self, own: set[str], file: FileId, path: str, *, writes: bool) -> None:
         for other, claims in self._claims.items():
             name, other_writes = claims.get(file, ("", False))
-            if name and other != pod and (writes or other_writes):
+            if name and other not in own and (writes or other_writes):
                 how = "writes to it" if other_writes else "reads it"
                 raise Conflict(
                     f"the disk image {path} is in use: pod {name} {how}",

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypercontainer.engine import messages, slots
 from hypercontainer.engine.records import ContainerRecord, PodRecord
 from hypercontainer.guest.protocol import ResourceLimit, Setting
+from hypercontainer.model.machine import Capabilities, Isolation, ShareKind
 from hypercontainer.model.network import Lease, NicLease
 from hypercontainer.model.pod import ContainerSpec, ExecSpec, PodSpec
 from hypercontainer.model.pod import ResourceLimit as LimitSpec
 
 IMAGE = "sha256:1"
+CAPABILITIES = Capabilities(
+    isolation=Isolation.PROCESS,
+    kernel="um",
+    max_vcpus=1,
+    min_memory_mib=32,
+    disk_slots=4,
+    nics=frozenset(),
+    pause=True,
+    swap_disks=True,
+    share=ShareKind.NINEP,
+    share_options="version=9p2000.L",
+)
 
 
 def a_container(**spec: object) -> ContainerRecord:
@@ -94,14 +109,15 @@ def test_limits_of_a_container_reach_its_cgroup_and_its_processes() -> None:
 
 def test_a_pods_sysctls_and_its_shared_memory_are_as_asked() -> None:
     pod = a_pod(sysctls={"net.core.somaxconn": "99"}, shm_bytes=1 << 20)
-    message = messages.set_up_pod(pod, clock_ns=1, entropy=b"")
+    message = messages.set_up_pod(pod, CAPABILITIES, clock_ns=1, entropy=b"")
     assert message.sysctls == (Setting("net.core.somaxconn", "99"),)
     assert message.shm_bytes == 1 << 20
 
 
 def test_shared_memory_is_dockers_size_or_half_of_a_small_machine() -> None:
     sizes = [
-        messages.set_up_pod(a_pod(memory_mib=mib), clock_ns=1, entropy=b"").shm_bytes for mib in (64, 1024)
+        messages.set_up_pod(a_pod(memory_mib=mib), CAPABILITIES, clock_ns=1, entropy=b"").shm_bytes
+        for mib in (64, 1024)
     ]
     assert sizes == [32 << 20, 64 << 20]
 
@@ -112,3 +128,10 @@ def test_an_exec_has_its_containers_environment_below_its_own() -> None:
     )
     assert {"A=1", "B=3", "TERM=xterm"} <= set(message.environment)
     assert (message.user, message.working_directory, message.is_main) == ("app", "/srv", False)
+
+
+def test_the_guest_is_told_how_its_machine_shows_files_of_the_host() -> None:
+    message = messages.set_up_pod(a_pod(), CAPABILITIES, clock_ns=1, entropy=b"")
+    assert (message.share_type, message.share_options) == ("9p", "version=9p2000.L")
+    bare = messages.set_up_pod(a_pod(), replace(CAPABILITIES, share=None), clock_ns=1, entropy=b"")
+    assert bare.share_type == ""

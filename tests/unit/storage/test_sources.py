@@ -140,15 +140,13 @@ def test_a_claim_that_is_refused_claims_nothing(image: str, tmp_path: Path) -> N
     claims.claim("3", "three", {str(other): True})
 
 
-def test_a_part_of_a_claim_can_be_given_back(image: str, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    other.touch()
+def test_a_pod_that_takes_the_place_of_another_may_have_its_images(image: str) -> None:
     claims = DiskClaims()
-    claims.claim("1", "one", {image: True, str(other): True})
-    claims.release_images("1", [image])
-    claims.claim("2", "two", {image: True})
-    with pytest.raises(Conflict):
-        claims.claim("2", "two", {str(other): True})
+    claims.claim("1", "one", {image: True})
+    claims.claim("2", "two", {image: True}, besides="1")
+    claims.release("1")
+    with pytest.raises(Conflict, match="pod two"):
+        claims.claim("3", "three", {image: False})
 
 
 def test_an_image_that_has_gone_is_told(tmp_path: Path) -> None:
