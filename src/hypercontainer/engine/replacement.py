@@ -21,7 +21,6 @@ from hypercontainer.engine import endings, launch, lifecycle, mounting, network,
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.records import Pause, ProcessRecord
 from hypercontainer.engine.running import Running, before_end, deadline
-from hypercontainer.engine.timeline import StartTimeline
 from hypercontainer.errors import HyperError, InvalidState, Unsupported
 from hypercontainer.guest.protocol import ForgetProcess, TearDownPod
 from hypercontainer.hypervisors.base import Machine
@@ -41,7 +40,7 @@ async def replace(old: Pod, new: Pod, *, timeout_s: float) -> None:
     async with _both(old, new):
         await endings.see_end(old)
         running = _check(old, new)
-        new.timeline = StartTimeline()
+        new.timeline = old.timeline.successor()
         new.timeline.mark("replace begins")
         held = await _prepare(old, new, running)
         new.timeline.mark("checked")
@@ -277,7 +276,7 @@ async def _give_back(old: Pod, new: Pod, running: Running, chosen: list[str], er
             old.save_container(
                 container, target="running", state=ContainerState.CREATED, process=ProcessRecord()
             )
-    old.timeline = StartTimeline()
+    old.timeline = new.timeline.successor()
     try:
         mounting.claim(old, mounting.mounts_of(old))
         await _install(old, running, lease, old.record.lease)

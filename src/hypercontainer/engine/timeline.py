@@ -14,6 +14,14 @@ class StartTimeline:
     def __init__(self) -> None:
         self._marks: list[TimelineMark] = []
         self._guest_offset_ns = 0
+        self._since_ns = 0  # what the guest did before is of no interest
+
+    def successor(self) -> StartTimeline:
+        """For another start on the same machine, whose clock is known already."""
+        after = StartTimeline()
+        after._guest_offset_ns = self._guest_offset_ns
+        after._since_ns = time.monotonic_ns()
+        return after
 
     def mark(self, name: str) -> None:
         self._marks.append(TimelineMark(name=name, at_ns=time.monotonic_ns(), inside=False))
@@ -27,7 +35,8 @@ class StartTimeline:
     def mark_inside(self, name: str, at_ns: int) -> None:
         """A moment of the guest, given in its CLOCK_BOOTTIME."""
         mark = TimelineMark(name=name, at_ns=at_ns + self._guest_offset_ns, inside=True)
-        self._marks.append(mark)
+        if mark.at_ns >= self._since_ns:
+            self._marks.append(mark)
 
     def merge(self, marks: tuple[Mark, ...]) -> None:
         for mark in marks:
