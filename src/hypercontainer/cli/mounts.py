@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +38,19 @@ class Volumes:
             if volume.get("kind") == "host" and volume["source"] == clean:
                 return str(volume["name"])
         made = {"create": True} if create else {}
-        return self.add({"name": self._free("host"), "kind": "host", "source": clean, **made})
+        return self.other({"kind": "host", "source": clean, **made})
 
     def fresh(self, name: str = "") -> str:
         """A volume of the pod by that name, which may be there; without one, another."""
-        name = name or self._free("anonymous")
+        name = name or f"anonymous-{os.urandom(4).hex()}"
         if name in self._by_name:
             return name
         return self.add({"name": name, "kind": "pod"})
 
     def other(self, volume: dict[str, Any]) -> str:
-        """A disk image of the host, or a share of the network."""
-        return self.add({"name": self._free(volume["kind"]), **volume})
+        """One without a name gets one of its source: it may join a pod that has others."""
+        digest = zlib.crc32(volume["source"].encode(errors="surrogateescape"))
+        return self.add({"name": f"{volume['kind']}-{digest:08x}", **volume})
 
     def __contains__(self, name: str) -> bool:
         return name in self._by_name
@@ -58,10 +60,6 @@ class Volumes:
 
     def all(self) -> list[dict[str, Any]]:
         return list(self._by_name.values())
-
-    def _free(self, kind: str) -> str:
-        numbers = iter(range(1, len(self._by_name) + 2))
-        return next(name for name in (f"{kind}-{n}" for n in numbers) if name not in self._by_name)
 
 
 class Targets:

@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hypercontainer.cli import addresses, limits, log_options, output
-from hypercontainer.cli.mounts import Targets, Volumes, tmpfs
+from hypercontainer.cli import output
 from hypercontainer.cli.ports import looks_published, published
 from hypercontainer.cli.sizes import memory_mib, size_bytes
 from hypercontainer.errors import InvalidRequest, Unsupported
@@ -186,9 +185,9 @@ def _refuse_flags_beside(arguments: argparse.Namespace, podfile: Path) -> None:
 def _from_flags(arguments: argparse.Namespace, *, attached: bool) -> dict[str, Any]:
     if not arguments.words:
         raise InvalidRequest("there is no image and no podfile", hint=f"see `hyper {arguments.verb} --help`")
-    volumes = Volumes()
+    volumes, mounts = _storage(arguments)
     spec: dict[str, Any] = {
-        "containers": [_container(arguments, volumes, attached=attached)],
+        "containers": [_container(arguments, attached=attached) | _said(mounts=mounts)],
         "name": arguments.name,
         "hostname": arguments.hostname,
         "hypervisor": arguments.hypervisor or "auto",
@@ -202,9 +201,9 @@ def _from_flags(arguments: argparse.Namespace, *, attached: bool) -> dict[str, A
         "remove": arguments.rm,
     }
     spec |= _said(
-        volumes=volumes.all(),
+        volumes=volumes,
         sysctls=_sysctls(arguments.sysctl or []),
-        extra_hosts=[addresses.extra_host(text) for text in arguments.add_host or []],
+        extra_hosts=_extra_hosts(arguments.add_host or []),
         interfaces=_interfaces(arguments),
         shm_bytes=size_bytes(arguments.shm_size, "size of /dev/shm") if arguments.shm_size else 0,
     )
@@ -220,7 +219,7 @@ def _said(**words: Any) -> dict[str, Any]:
     return {key: value for key, value in words.items() if value}
 
 
-def _container(arguments: argparse.Namespace, volumes: Volumes, *, attached: bool) -> dict[str, Any]:
+def _container(arguments: argparse.Namespace, *, attached: bool) -> dict[str, Any]:
     image, *command = arguments.words
     container: dict[str, Any] = {
         "image": image,
@@ -235,11 +234,10 @@ def _container(arguments: argparse.Namespace, volumes: Volumes, *, attached: boo
         "labels": labels(arguments.label or []),
     }
     container |= _said(
-        mounts=_mounts(arguments, volumes),
-        limits=[limits.parse_limit(text) for text in arguments.ulimit or []],
+        limits=_limits(arguments.ulimit or []),
         pids=_pids(arguments.pids_limit),
         restart=_restart(arguments),
-        log=log_options.log(arguments.log_driver, _pairs(arguments.log_opt or [], "log option")),
+        log=_log(arguments),
     )
     if arguments.entrypoint is not None:  # as Docker: the image's CMD was meant for the image's ENTRYPOINT
         container["entrypoint"] = [arguments.entrypoint] if arguments.entrypoint else []
@@ -249,15 +247,45 @@ def _container(arguments: argparse.Namespace, volumes: Volumes, *, attached: boo
     return container
 
 
-def _mounts(arguments: argparse.Namespace, volumes: Volumes) -> list[dict[str, Any]]:
-    if not (arguments.volume or arguments.mount or arguments.tmpfs):
-        return []
-    from hypercontainer.cli import mount_flags
+# What few command lines say is imported late: the CLI counts milliseconds.
 
-    targets = Targets()
-    found = [mount_flags.volume(text, volumes, targets) for text in arguments.volume or []]
-    found += [mount_flags.mount(text, volumes, targets) for text in arguments.mount or []]
-    return found + [tmpfs(text, targets) for text in arguments.tmpfs or []]
+
+def _storage(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The volumes of the pod, and where the container has them."""
+    if not (arguments.volume or arguments.mount or arguments.tmpfs):
+        return [], []
+    from hypercontainer.cli import mount_flags
+    from hypercontainer.cli.mounts import Targets, Volumes, tmpfs
+
+    volumes, targets = Volumes(), Targets()
+    mounts = [mount_flags.volume(text, volumes, targets) for text in arguments.volume or []]
+    mounts += [mount_flags.mount(text, volumes, targets) for text in arguments.mount or []]
+    mounts += [tmpfs(text, targets) for text in arguments.tmpfs or []]
+    return volumes.all(), mounts
+
+
+def _limits(texts: list[str]) -> list[dict[str, Any]]:
+    if not texts:
+        return []
+    from hypercontainer.cli.limits import parse_limit
+
+    return [parse_limit(text) for text in texts]
+
+
+def _log(arguments: argparse.Namespace) -> dict[str, Any]:
+    if not (arguments.log_driver or arguments.log_opt):
+        return {}
+    from hypercontainer.cli import log_options
+
+    return log_options.log(arguments.log_driver, _pairs(arguments.log_opt or [], "log option"))
+
+
+def _extra_hosts(texts: list[str]) -> list[str]:
+    if not texts:
+        return []
+    from hypercontainer.cli.addresses import extra_host
+
+    return [extra_host(text) for text in texts]
 
 
 def _pids(number: int | None) -> int:
@@ -268,9 +296,11 @@ def _pids(number: int | None) -> int:
 
 
 def _restart(arguments: argparse.Namespace) -> dict[str, Any]:
-    policy = limits.parse_restart(arguments.restart)
-    if policy["name"] == "no":
+    if arguments.restart == "no":
         return {}
+    from hypercontainer.cli.limits import parse_restart
+
+    policy = parse_restart(arguments.restart)
     if arguments.rm:
         raise InvalidRequest("--rm and --restart contradict each other")
     return policy
@@ -278,18 +308,25 @@ def _restart(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _sysctls(pairs: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
-    limits.merge_sysctls(found, _pairs(pairs, "kernel parameter"))
+    if words := _pairs(pairs, "kernel parameter"):
+        from hypercontainer.cli.limits import merge_sysctls
+
+        merge_sysctls(found, words)
     return found
 
 
 def _interfaces(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    if not (arguments.ip or arguments.mac_address):
+        return []
+    from hypercontainer.cli import addresses
+
     nic = _said(
         address=addresses.interface(arguments.ip) if arguments.ip else "",
         mac=addresses.mac(arguments.mac_address) if arguments.mac_address else "",
     )
-    if nic and arguments.network == "none":
+    if arguments.network == "none":
         raise InvalidRequest("network 'none' has no interface for --ip or --mac-address")
-    return [nic] if nic else []
+    return [nic]
 
 
 def _pairs(words: Iterable[str], what: str) -> dict[str, str]:

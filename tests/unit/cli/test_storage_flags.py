@@ -17,15 +17,14 @@ def test_a_directory_of_the_host_is_made_when_it_is_missing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     found = pod("-v /srv/site:/site:ro -v ./data:/data -v ..:/up debian")
-    assert found.volumes == (
-        VolumeSpec(name="host-1", kind="host", source="/srv/site", create=True),
-        VolumeSpec(name="host-2", kind="host", source=f"{tmp_path}/data", create=True),
-        VolumeSpec(name="host-3", kind="host", source=str(tmp_path.parent), create=True),
-    )
+    assert [(volume.kind, volume.source, volume.create) for volume in found.volumes] == [
+        ("host", "/srv/site", True), ("host", f"{tmp_path}/data", True), ("host", str(tmp_path.parent), True),
+    ]  # fmt: skip
+    site, data, up = (volume.name for volume in found.volumes)
     assert found.containers[0].mounts == (
-        MountSpec(target="/site", volume="host-1", read_only=True),
-        MountSpec(target="/data", volume="host-2"),
-        MountSpec(target="/up", volume="host-3"),
+        MountSpec(target="/site", volume=site, read_only=True),
+        MountSpec(target="/data", volume=data),
+        MountSpec(target="/up", volume=up),
     )
     assert not (tmp_path / "data").exists()  # hyperd makes it, and only with the pod
 
@@ -38,9 +37,15 @@ def test_a_name_is_storage_of_the_pod_and_nothing_is_storage_without_a_name() ->
 
 
 def test_volumes_without_a_name_are_apart() -> None:
-    found = pod("-v /c -v anonymous-2:/x -v /d debian")
-    assert [volume.name for volume in found.volumes] == ["anonymous-1", "anonymous-2", "anonymous-3"]
-    assert len({mount.volume for mount in found.containers[0].mounts}) == 3
+    found = pod("-v /c -v /d debian")
+    assert len({volume.name for volume in found.volumes}) == 2
+    assert [mount.volume for mount in found.containers[0].mounts] == [volume.name for volume in found.volumes]
+
+
+def test_one_directory_of_the_host_has_one_name_in_every_container_of_a_pod() -> None:
+    names = [pod(f"-v /srv:{path} -v /tmp:/t debian").volumes[0].name for path in ("/a", "/b")]
+    assert names[0] == names[1]
+    assert [volume.source for volume in pod("-v /srv:/a -v /srv/:/b debian").volumes] == ["/srv"]
 
 
 @pytest.mark.parametrize(
@@ -75,20 +80,21 @@ def test_mounts_in_words(tmp_path: Path) -> None:
         f"--mount type=raw,src={image},dst=/e,fstype=ext4,cache=none "
         "--mount type=nfs,src=nas:/x,dst=/f,options=vers=4;ro debian"
     )
+    host, cache, anonymous, raw, nfs = (volume.name for volume in found.volumes)
     assert found.volumes == (
-        VolumeSpec(name="host-1", kind="host", source=str(tmp_path)),
+        VolumeSpec(name=host, kind="host", source=str(tmp_path)),
         VolumeSpec(name="cache"),
-        VolumeSpec(name="anonymous-1"),
-        VolumeSpec(name="raw-1", kind="raw", source=str(image), fstype="ext4", cache="none"),
-        VolumeSpec(name="nfs-1", kind="nfs", source="nas:/x", options=("vers=4", "ro")),
+        VolumeSpec(name=anonymous),
+        VolumeSpec(name=raw, kind="raw", source=str(image), fstype="ext4", cache="none"),
+        VolumeSpec(name=nfs, kind="nfs", source="nas:/x", options=("vers=4", "ro")),
     )
     assert found.containers[0].mounts == (
-        MountSpec(target="/a", volume="host-1", read_only=True),
-        MountSpec(target="/b", volume="cache", populate=False),
-        MountSpec(target="/c", volume="anonymous-1"),
+        MountSpec(target="/a", volume=host, read_only=True),
+        MountSpec(target="/b", volume=cache, populate=False),
+        MountSpec(target="/c", volume=anonymous),
         MountSpec(target="/d", options=("size=1m", "mode=1777")),
-        MountSpec(target="/e", volume="raw-1"),
-        MountSpec(target="/f", volume="nfs-1"),
+        MountSpec(target="/e", volume=raw),
+        MountSpec(target="/f", volume=nfs),
     )
 
 
