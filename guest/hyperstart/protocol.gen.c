@@ -3,21 +3,23 @@
 
 /* A list of the smallest items must fit the arena: each takes a struct and its empty strings. */
 _Static_assert(sizeof(char *) + 8 <= 8 * 4, "ARENA_SIZE");
-_Static_assert(sizeof(struct msg_process_state) + 8 <= 8 * 37, "ARENA_SIZE");
-_Static_assert(sizeof(struct msg_setting) + 16 <= 8 * 8, "ARENA_SIZE");
-_Static_assert(sizeof(struct msg_service) + 16 <= 8 * 10, "ARENA_SIZE");
-_Static_assert(sizeof(struct msg_backend) + 8 <= 8 * 8, "ARENA_SIZE");
-_Static_assert(sizeof(struct msg_mount) + 32 <= 8 * 18, "ARENA_SIZE");
-_Static_assert(sizeof(struct msg_file) + 16 <= 8 * 16, "ARENA_SIZE");
-_Static_assert(sizeof(struct msg_resource_limit) + 8 <= 8 * 20, "ARENA_SIZE");
-_Static_assert(sizeof(struct msg_container_statistics) + 8 <= 8 * 68, "ARENA_SIZE");
-_Static_assert(sizeof(struct msg_disk_statistics) + 0 <= 8 * 57, "ARENA_SIZE");
-_Static_assert(sizeof(struct msg_nic_statistics) + 8 <= 8 * 68, "ARENA_SIZE");
-_Static_assert(sizeof(struct msg_mark) + 8 <= 8 * 12, "ARENA_SIZE");
-_Static_assert(sizeof(struct msg_process_entry) + 32 <= 8 * 52, "ARENA_SIZE");
+_Static_assert(sizeof(struct msg_process_state) + 8 <= 8 * 41, "ARENA_SIZE");
+_Static_assert(sizeof(struct msg_setting) + 16 <= 8 * 12, "ARENA_SIZE");
+_Static_assert(sizeof(struct msg_service) + 16 <= 8 * 14, "ARENA_SIZE");
+_Static_assert(sizeof(struct msg_backend) + 8 <= 8 * 12, "ARENA_SIZE");
+_Static_assert(sizeof(struct msg_mount) + 32 <= 8 * 26, "ARENA_SIZE");
+_Static_assert(sizeof(struct msg_file) + 16 <= 8 * 20, "ARENA_SIZE");
+_Static_assert(sizeof(struct msg_resource_limit) + 8 <= 8 * 24, "ARENA_SIZE");
+_Static_assert(sizeof(struct msg_container_statistics) + 8 <= 8 * 72, "ARENA_SIZE");
+_Static_assert(sizeof(struct msg_disk_statistics) + 0 <= 8 * 61, "ARENA_SIZE");
+_Static_assert(sizeof(struct msg_nic_statistics) + 8 <= 8 * 72, "ARENA_SIZE");
+_Static_assert(sizeof(struct msg_mark) + 8 <= 8 * 16, "ARENA_SIZE");
+_Static_assert(sizeof(struct msg_process_entry) + 32 <= 8 * 56, "ARENA_SIZE");
 
-void msg_read_process_state(struct reader *r, struct msg_process_state *m)
+void msg_read_process_state(struct reader *outer, struct msg_process_state *m)
 {
+	struct reader part = read_part(outer), *r = &part;
+
 	read_u32(r, &m->process);
 	read_string(r, &m->container);
 	read_bool(r, &m->is_running);
@@ -25,9 +27,10 @@ void msg_read_process_state(struct reader *r, struct msg_process_state *m)
 	read_u64(r, &m->stdin_received);
 	read_u64(r, &m->stdout_produced);
 	read_u64(r, &m->stderr_produced);
+	read_part_end(outer, r);
 }
 
-void msg_write_process_state(struct writer *w, const struct msg_process_state *m)
+static void write_fields_process_state(struct writer *w, const struct msg_process_state *m)
 {
 	write_u32(w, m->process);
 	write_string(w, m->container);
@@ -38,68 +41,128 @@ void msg_write_process_state(struct writer *w, const struct msg_process_state *m
 	write_u64(w, m->stderr_produced);
 }
 
-void msg_read_setting(struct reader *r, struct msg_setting *m)
+void msg_write_process_state(struct writer *w, const struct msg_process_state *m)
 {
-	read_string(r, &m->name);
-	read_string(r, &m->value);
+	struct writer size = write_count();
+
+	write_fields_process_state(&size, m);
+	write_u32(w, (uint32_t)size.raw);
+	write_fields_process_state(w, m);
 }
 
-void msg_write_setting(struct writer *w, const struct msg_setting *m)
+void msg_read_setting(struct reader *outer, struct msg_setting *m)
+{
+	struct reader part = read_part(outer), *r = &part;
+
+	read_string(r, &m->name);
+	read_string(r, &m->value);
+	read_part_end(outer, r);
+}
+
+static void write_fields_setting(struct writer *w, const struct msg_setting *m)
 {
 	write_string(w, m->name);
 	write_string(w, m->value);
 }
 
-void msg_read_service(struct reader *r, struct msg_service *m)
+void msg_write_setting(struct writer *w, const struct msg_setting *m)
 {
+	struct writer size = write_count();
+
+	write_fields_setting(&size, m);
+	write_u32(w, (uint32_t)size.raw);
+	write_fields_setting(w, m);
+}
+
+void msg_read_service(struct reader *outer, struct msg_service *m)
+{
+	struct reader part = read_part(outer), *r = &part;
+
 	read_string(r, &m->address);
 	read_u16(r, &m->port);
 	read_string(r, &m->protocol);
+	read_part_end(outer, r);
 }
 
-void msg_write_service(struct writer *w, const struct msg_service *m)
+static void write_fields_service(struct writer *w, const struct msg_service *m)
 {
 	write_string(w, m->address);
 	write_u16(w, m->port);
 	write_string(w, m->protocol);
 }
 
-void msg_read_backend(struct reader *r, struct msg_backend *m)
+void msg_write_service(struct writer *w, const struct msg_service *m)
 {
+	struct writer size = write_count();
+
+	write_fields_service(&size, m);
+	write_u32(w, (uint32_t)size.raw);
+	write_fields_service(w, m);
+}
+
+void msg_read_backend(struct reader *outer, struct msg_backend *m)
+{
+	struct reader part = read_part(outer), *r = &part;
+
 	read_u16(r, &m->service);
 	read_string(r, &m->address);
 	read_u16(r, &m->port);
+	read_part_end(outer, r);
 }
 
-void msg_write_backend(struct writer *w, const struct msg_backend *m)
+static void write_fields_backend(struct writer *w, const struct msg_backend *m)
 {
 	write_u16(w, m->service);
 	write_string(w, m->address);
 	write_u16(w, m->port);
 }
 
-void msg_read_source(struct reader *r, struct msg_source *m)
+void msg_write_backend(struct writer *w, const struct msg_backend *m)
 {
-	read_u8(r, &m->slot);
-	read_string(r, &m->path);
+	struct writer size = write_count();
+
+	write_fields_backend(&size, m);
+	write_u32(w, (uint32_t)size.raw);
+	write_fields_backend(w, m);
 }
 
-void msg_write_source(struct writer *w, const struct msg_source *m)
+void msg_read_source(struct reader *outer, struct msg_source *m)
+{
+	struct reader part = read_part(outer), *r = &part;
+
+	read_u8(r, &m->slot);
+	read_string(r, &m->path);
+	read_part_end(outer, r);
+}
+
+static void write_fields_source(struct writer *w, const struct msg_source *m)
 {
 	write_u8(w, m->slot);
 	write_string(w, m->path);
 }
 
-void msg_read_mount(struct reader *r, struct msg_mount *m)
+void msg_write_source(struct writer *w, const struct msg_source *m)
 {
+	struct writer size = write_count();
+
+	write_fields_source(&size, m);
+	write_u32(w, (uint32_t)size.raw);
+	write_fields_source(w, m);
+}
+
+void msg_read_mount(struct reader *outer, struct msg_mount *m)
+{
+	struct reader part = read_part(outer), *r = &part;
+
 	msg_read_source(r, &m->source);
 	read_string(r, &m->target);
 	read_string(r, &m->fstype);
 	read_string(r, &m->options);
 	read_bool(r, &m->populate);
+	read_part_end(outer, r);
 }
 
-void msg_write_mount(struct writer *w, const struct msg_mount *m)
+static void write_fields_mount(struct writer *w, const struct msg_mount *m)
 {
 	msg_write_source(w, &m->source);
 	write_string(w, m->target);
@@ -108,15 +171,27 @@ void msg_write_mount(struct writer *w, const struct msg_mount *m)
 	write_bool(w, m->populate);
 }
 
-void msg_read_file(struct reader *r, struct msg_file *m)
+void msg_write_mount(struct writer *w, const struct msg_mount *m)
 {
+	struct writer size = write_count();
+
+	write_fields_mount(&size, m);
+	write_u32(w, (uint32_t)size.raw);
+	write_fields_mount(w, m);
+}
+
+void msg_read_file(struct reader *outer, struct msg_file *m)
+{
+	struct reader part = read_part(outer), *r = &part;
+
 	read_string(r, &m->path);
 	read_u32(r, &m->mode);
 	read_string(r, &m->owner);
 	read_bytes(r, &m->data);
+	read_part_end(outer, r);
 }
 
-void msg_write_file(struct writer *w, const struct msg_file *m)
+static void write_fields_file(struct writer *w, const struct msg_file *m)
 {
 	write_string(w, m->path);
 	write_u32(w, m->mode);
@@ -124,22 +199,45 @@ void msg_write_file(struct writer *w, const struct msg_file *m)
 	write_bytes(w, &m->data);
 }
 
-void msg_read_resource_limit(struct reader *r, struct msg_resource_limit *m)
+void msg_write_file(struct writer *w, const struct msg_file *m)
 {
+	struct writer size = write_count();
+
+	write_fields_file(&size, m);
+	write_u32(w, (uint32_t)size.raw);
+	write_fields_file(w, m);
+}
+
+void msg_read_resource_limit(struct reader *outer, struct msg_resource_limit *m)
+{
+	struct reader part = read_part(outer), *r = &part;
+
 	read_string(r, &m->name);
 	read_u64(r, &m->soft);
 	read_u64(r, &m->hard);
+	read_part_end(outer, r);
 }
 
-void msg_write_resource_limit(struct writer *w, const struct msg_resource_limit *m)
+static void write_fields_resource_limit(struct writer *w, const struct msg_resource_limit *m)
 {
 	write_string(w, m->name);
 	write_u64(w, m->soft);
 	write_u64(w, m->hard);
 }
 
-void msg_read_container_statistics(struct reader *r, struct msg_container_statistics *m)
+void msg_write_resource_limit(struct writer *w, const struct msg_resource_limit *m)
 {
+	struct writer size = write_count();
+
+	write_fields_resource_limit(&size, m);
+	write_u32(w, (uint32_t)size.raw);
+	write_fields_resource_limit(w, m);
+}
+
+void msg_read_container_statistics(struct reader *outer, struct msg_container_statistics *m)
+{
+	struct reader part = read_part(outer), *r = &part;
+
 	read_string(r, &m->container);
 	read_u64(r, &m->memory_bytes);
 	read_u64(r, &m->memory_limit_bytes);
@@ -150,9 +248,10 @@ void msg_read_container_statistics(struct reader *r, struct msg_container_statis
 	read_u64(r, &m->read_bytes);
 	read_u64(r, &m->written_bytes);
 	read_u32(r, &m->out_of_memory_kills);
+	read_part_end(outer, r);
 }
 
-void msg_write_container_statistics(struct writer *w, const struct msg_container_statistics *m)
+static void write_fields_container_statistics(struct writer *w, const struct msg_container_statistics *m)
 {
 	write_string(w, m->container);
 	write_u64(w, m->memory_bytes);
@@ -166,8 +265,19 @@ void msg_write_container_statistics(struct writer *w, const struct msg_container
 	write_u32(w, m->out_of_memory_kills);
 }
 
-void msg_read_disk_statistics(struct reader *r, struct msg_disk_statistics *m)
+void msg_write_container_statistics(struct writer *w, const struct msg_container_statistics *m)
 {
+	struct writer size = write_count();
+
+	write_fields_container_statistics(&size, m);
+	write_u32(w, (uint32_t)size.raw);
+	write_fields_container_statistics(w, m);
+}
+
+void msg_read_disk_statistics(struct reader *outer, struct msg_disk_statistics *m)
+{
+	struct reader part = read_part(outer), *r = &part;
+
 	read_u8(r, &m->slot);
 	read_u64(r, &m->reads);
 	read_u64(r, &m->read_bytes);
@@ -176,9 +286,10 @@ void msg_read_disk_statistics(struct reader *r, struct msg_disk_statistics *m)
 	read_u64(r, &m->capacity_bytes);
 	read_u64(r, &m->used_bytes);
 	read_u64(r, &m->files);
+	read_part_end(outer, r);
 }
 
-void msg_write_disk_statistics(struct writer *w, const struct msg_disk_statistics *m)
+static void write_fields_disk_statistics(struct writer *w, const struct msg_disk_statistics *m)
 {
 	write_u8(w, m->slot);
 	write_u64(w, m->reads);
@@ -190,8 +301,19 @@ void msg_write_disk_statistics(struct writer *w, const struct msg_disk_statistic
 	write_u64(w, m->files);
 }
 
-void msg_read_nic_statistics(struct reader *r, struct msg_nic_statistics *m)
+void msg_write_disk_statistics(struct writer *w, const struct msg_disk_statistics *m)
 {
+	struct writer size = write_count();
+
+	write_fields_disk_statistics(&size, m);
+	write_u32(w, (uint32_t)size.raw);
+	write_fields_disk_statistics(w, m);
+}
+
+void msg_read_nic_statistics(struct reader *outer, struct msg_nic_statistics *m)
+{
+	struct reader part = read_part(outer), *r = &part;
+
 	read_string(r, &m->name);
 	read_u64(r, &m->received_bytes);
 	read_u64(r, &m->received_packets);
@@ -201,9 +323,10 @@ void msg_read_nic_statistics(struct reader *r, struct msg_nic_statistics *m)
 	read_u64(r, &m->sent_packets);
 	read_u64(r, &m->sent_errors);
 	read_u64(r, &m->sent_dropped);
+	read_part_end(outer, r);
 }
 
-void msg_write_nic_statistics(struct writer *w, const struct msg_nic_statistics *m)
+static void write_fields_nic_statistics(struct writer *w, const struct msg_nic_statistics *m)
 {
 	write_string(w, m->name);
 	write_u64(w, m->received_bytes);
@@ -216,20 +339,43 @@ void msg_write_nic_statistics(struct writer *w, const struct msg_nic_statistics 
 	write_u64(w, m->sent_dropped);
 }
 
-void msg_read_mark(struct reader *r, struct msg_mark *m)
+void msg_write_nic_statistics(struct writer *w, const struct msg_nic_statistics *m)
 {
-	read_string(r, &m->name);
-	read_u64(r, &m->at_ns);
+	struct writer size = write_count();
+
+	write_fields_nic_statistics(&size, m);
+	write_u32(w, (uint32_t)size.raw);
+	write_fields_nic_statistics(w, m);
 }
 
-void msg_write_mark(struct writer *w, const struct msg_mark *m)
+void msg_read_mark(struct reader *outer, struct msg_mark *m)
+{
+	struct reader part = read_part(outer), *r = &part;
+
+	read_string(r, &m->name);
+	read_u64(r, &m->at_ns);
+	read_part_end(outer, r);
+}
+
+static void write_fields_mark(struct writer *w, const struct msg_mark *m)
 {
 	write_string(w, m->name);
 	write_u64(w, m->at_ns);
 }
 
-void msg_read_process_entry(struct reader *r, struct msg_process_entry *m)
+void msg_write_mark(struct writer *w, const struct msg_mark *m)
 {
+	struct writer size = write_count();
+
+	write_fields_mark(&size, m);
+	write_u32(w, (uint32_t)size.raw);
+	write_fields_mark(w, m);
+}
+
+void msg_read_process_entry(struct reader *outer, struct msg_process_entry *m)
+{
+	struct reader part = read_part(outer), *r = &part;
+
 	read_string(r, &m->container);
 	read_u32(r, &m->pid);
 	read_u32(r, &m->parent);
@@ -240,9 +386,10 @@ void msg_read_process_entry(struct reader *r, struct msg_process_entry *m)
 	read_u64(r, &m->started_ns);
 	read_u64(r, &m->memory_bytes);
 	read_string(r, &m->command);
+	read_part_end(outer, r);
 }
 
-void msg_write_process_entry(struct writer *w, const struct msg_process_entry *m)
+static void write_fields_process_entry(struct writer *w, const struct msg_process_entry *m)
 {
 	write_string(w, m->container);
 	write_u32(w, m->pid);
@@ -256,21 +403,30 @@ void msg_write_process_entry(struct writer *w, const struct msg_process_entry *m
 	write_string(w, m->command);
 }
 
+void msg_write_process_entry(struct writer *w, const struct msg_process_entry *m)
+{
+	struct writer size = write_count();
+
+	write_fields_process_entry(&size, m);
+	write_u32(w, (uint32_t)size.raw);
+	write_fields_process_entry(w, m);
+}
+
 void msg_read_hello(struct reader *r, struct msg_hello *m)
 {
-	read_u64(r, &m->protocol_hash);
+	read_u32(r, &m->version);
 	read_u64(r, &m->session);
 }
 
 void msg_write_hello(struct writer *w, const struct msg_hello *m)
 {
-	write_u64(w, m->protocol_hash);
+	write_u32(w, m->version);
 	write_u64(w, m->session);
 }
 
 void msg_read_welcome(struct reader *r, struct msg_welcome *m)
 {
-	read_u64(r, &m->protocol_hash);
+	read_u32(r, &m->version);
 	read_u64(r, &m->session);
 	read_string(r, &m->kernel_release);
 	read_u64(r, &m->started_ns);
@@ -279,14 +435,14 @@ void msg_read_welcome(struct reader *r, struct msg_welcome *m)
 	m->containers = read_list(r, &m->containers_count, sizeof(*m->containers), 4);
 	for (uint32_t i = 0; i < m->containers_count; i++)
 		read_string(r, &m->containers[i]);
-	m->processes = read_list(r, &m->processes_count, sizeof(*m->processes), 37);
+	m->processes = read_list(r, &m->processes_count, sizeof(*m->processes), 41);
 	for (uint32_t i = 0; i < m->processes_count; i++)
 		msg_read_process_state(r, &m->processes[i]);
 }
 
 void msg_write_welcome(struct writer *w, const struct msg_welcome *m)
 {
-	write_u64(w, m->protocol_hash);
+	write_u32(w, m->version);
 	write_u64(w, m->session);
 	write_string(w, m->kernel_release);
 	write_u64(w, m->started_ns);
@@ -353,7 +509,7 @@ void msg_read_set_up_pod(struct reader *r, struct msg_set_up_pod *m)
 	read_string(r, &m->hostname);
 	read_u64(r, &m->clock_ns);
 	read_bytes(r, &m->entropy);
-	m->sysctls = read_list(r, &m->sysctls_count, sizeof(*m->sysctls), 8);
+	m->sysctls = read_list(r, &m->sysctls_count, sizeof(*m->sysctls), 12);
 	for (uint32_t i = 0; i < m->sysctls_count; i++)
 		msg_read_setting(r, &m->sysctls[i]);
 	read_u64(r, &m->shm_bytes);
@@ -426,10 +582,10 @@ void msg_write_shut_down(struct writer *w, const struct msg_shut_down *m)
 
 void msg_read_set_services(struct reader *r, struct msg_set_services *m)
 {
-	m->services = read_list(r, &m->services_count, sizeof(*m->services), 10);
+	m->services = read_list(r, &m->services_count, sizeof(*m->services), 14);
 	for (uint32_t i = 0; i < m->services_count; i++)
 		msg_read_service(r, &m->services[i]);
-	m->backends = read_list(r, &m->backends_count, sizeof(*m->backends), 8);
+	m->backends = read_list(r, &m->backends_count, sizeof(*m->backends), 12);
 	for (uint32_t i = 0; i < m->backends_count; i++)
 		msg_read_backend(r, &m->backends[i]);
 }
@@ -450,10 +606,10 @@ void msg_read_create_container(struct reader *r, struct msg_create_container *m)
 	msg_read_source(r, &m->image);
 	msg_read_source(r, &m->writable);
 	read_bool(r, &m->read_only);
-	m->mounts = read_list(r, &m->mounts_count, sizeof(*m->mounts), 18);
+	m->mounts = read_list(r, &m->mounts_count, sizeof(*m->mounts), 26);
 	for (uint32_t i = 0; i < m->mounts_count; i++)
 		msg_read_mount(r, &m->mounts[i]);
-	m->files = read_list(r, &m->files_count, sizeof(*m->files), 16);
+	m->files = read_list(r, &m->files_count, sizeof(*m->files), 20);
 	for (uint32_t i = 0; i < m->files_count; i++)
 		msg_read_file(r, &m->files[i]);
 	read_u64(r, &m->memory_bytes);
@@ -510,7 +666,7 @@ void msg_read_start_process(struct reader *r, struct msg_start_process *m)
 	read_u16(r, &m->rows);
 	read_u16(r, &m->columns);
 	read_bool(r, &m->stdin_);
-	m->limits = read_list(r, &m->limits_count, sizeof(*m->limits), 20);
+	m->limits = read_list(r, &m->limits_count, sizeof(*m->limits), 24);
 	for (uint32_t i = 0; i < m->limits_count; i++)
 		msg_read_resource_limit(r, &m->limits[i]);
 	read_bool(r, &m->privileged);
@@ -734,15 +890,15 @@ void msg_read_statistics(struct reader *r, struct msg_statistics *m)
 	read_u64(r, &m->memory_total_bytes);
 	read_u64(r, &m->memory_available_bytes);
 	read_u64(r, &m->memory_used_bytes);
-	m->containers = read_list(r, &m->containers_count, sizeof(*m->containers), 68);
+	m->containers = read_list(r, &m->containers_count, sizeof(*m->containers), 72);
 	for (uint32_t i = 0; i < m->containers_count; i++)
 		msg_read_container_statistics(r, &m->containers[i]);
 	read_u32(r, &m->cpus);
 	read_u64(r, &m->cpu_ns);
-	m->disks = read_list(r, &m->disks_count, sizeof(*m->disks), 57);
+	m->disks = read_list(r, &m->disks_count, sizeof(*m->disks), 61);
 	for (uint32_t i = 0; i < m->disks_count; i++)
 		msg_read_disk_statistics(r, &m->disks[i]);
-	m->nics = read_list(r, &m->nics_count, sizeof(*m->nics), 68);
+	m->nics = read_list(r, &m->nics_count, sizeof(*m->nics), 72);
 	for (uint32_t i = 0; i < m->nics_count; i++)
 		msg_read_nic_statistics(r, &m->nics[i]);
 }
@@ -780,7 +936,7 @@ void msg_write_get_timeline(struct writer *w, const struct msg_get_timeline *m)
 
 void msg_read_timeline(struct reader *r, struct msg_timeline *m)
 {
-	m->marks = read_list(r, &m->marks_count, sizeof(*m->marks), 12);
+	m->marks = read_list(r, &m->marks_count, sizeof(*m->marks), 16);
 	for (uint32_t i = 0; i < m->marks_count; i++)
 		msg_read_mark(r, &m->marks[i]);
 }
@@ -804,7 +960,7 @@ void msg_write_get_processes(struct writer *w, const struct msg_get_processes *m
 
 void msg_read_processes(struct reader *r, struct msg_processes *m)
 {
-	m->processes = read_list(r, &m->processes_count, sizeof(*m->processes), 52);
+	m->processes = read_list(r, &m->processes_count, sizeof(*m->processes), 56);
 	for (uint32_t i = 0; i < m->processes_count; i++)
 		msg_read_process_entry(r, &m->processes[i]);
 }
@@ -1206,7 +1362,7 @@ bool msg_read(struct reader *r, uint16_t number, union msg_any *m)
 	default:
 		return false;
 	}
-	return r->ok && r->at == r->end;
+	return read_ends(r);
 }
 
 void msg_write(struct writer *w, uint16_t number, const union msg_any *m)

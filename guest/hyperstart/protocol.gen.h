@@ -3,12 +3,12 @@
 
 #include "wire.h"
 
+#define PROTOCOL_VERSION 1u
 #define FRAME_SIZE 262144u
 #define STREAM_CHUNK 32768u
 #define STREAM_BUFFER 262144u
 #define NO_SLOT 255u
 #define SHARE_SLOT 254u
-#define PROTOCOL_HASH UINT64_C(0x5c7246862d302bc6)
 /* An arena of this size holds whatever a frame can point to. */
 #define ARENA_SIZE (8u * FRAME_SIZE)
 
@@ -176,13 +176,13 @@ struct msg_process_entry {
 
 /* hyperd opens a connection.  Reply: Welcome. */
 struct msg_hello {
-	uint64_t protocol_hash;
+	uint32_t version; /* PROTOCOL_VERSION */
 	uint64_t session; /* random; Welcome repeats it, so that an answer to an earlier Hello is told apart */
 };
 
 /* Who answers, and what lives in the guest. */
 struct msg_welcome {
-	uint64_t protocol_hash;
+	uint32_t version; /* PROTOCOL_VERSION */
 	uint64_t session;
 	char *kernel_release; /* uname -r */
 	uint64_t started_ns; /* CLOCK_BOOTTIME when hyperstart's main began */

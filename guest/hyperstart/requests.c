@@ -225,9 +225,11 @@ static int (*const handlers[])(const union msg_any *message, uint32_t id) = {
 
 static int handle(const struct frame *frame, struct arena *arena)
 {
-	struct reader reader = {
-		.at = frame->body, .end = frame->body + frame->size, .arena = arena, .ok = true
-	};
+	struct reader reader = { .at = frame->body,
+				 .end = frame->body + frame->size,
+				 .arena = arena,
+				 .ok = true,
+				 .exact = guest.session.is_alike };
 	union msg_any message;
 
 	if (frame->number >= LENGTH(handlers) || !handlers[frame->number])

@@ -152,7 +152,7 @@ static void send_welcome(const struct msg_hello *hello, uint32_t request)
 {
 	struct utsname name;
 	struct msg_welcome welcome = {
-		.protocol_hash = PROTOCOL_HASH,
+		.version = PROTOCOL_VERSION,
 		.session = hello->session,
 		.kernel_release = uname(&name) ? NULL : name.release,
 		.started_ns = guest.started_ns,
@@ -172,11 +172,12 @@ void session_hello(const struct frame *frame)
 	struct reader reader = { .at = frame->body, .end = frame->body + frame->size, .ok = true };
 	struct msg_hello hello;
 
-	/* no more of it is understood when the hash is another's */
+	/* as of any version: this is where it is told */
 	msg_read_hello(&reader, &hello);
 	drop_output();
 	processes_forget_connection();
-	guest.session.is_open = reader.ok && hello.protocol_hash == PROTOCOL_HASH;
+	guest.session.is_open = reader.ok && hello.version;
+	guest.session.is_alike = hello.version == PROTOCOL_VERSION;
 	send_welcome(&hello, frame->id);
 	mark("welcome", "");
 }

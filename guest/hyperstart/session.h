@@ -8,7 +8,8 @@
 #include "protocol.gen.h"
 
 struct session {
-	bool is_open; /* a Hello of our protocol was answered, and the connection did not end since */
+	bool is_alike; /* hyperd speaks the same version */
+	bool is_open; /* a Hello was answered, and the connection did not end since */
 	struct frame_parser parser;
 	const uint8_t *in, *in_end; /* read and not parsed yet */
 	size_t out_begin, out_end; /* framed and not written yet */

@@ -59,9 +59,19 @@ static const uint8_t *take(struct reader *r, size_t size)
 	return p;
 }
 
+void read_later_field(struct reader *r)
+{
+	r->absent = !r->exact && r->at == r->end;
+}
+
+bool read_ends(const struct reader *r)
+{
+	return r->ok && (r->at == r->end || !r->exact);
+}
+
 static uint64_t take_little(struct reader *r, size_t size)
 {
-	const uint8_t *p = take(r, size);
+	const uint8_t *p = r->absent ? NULL : take(r, size);
 	uint64_t value = 0;
 	for (size_t i = 0; p && i < size; i++)
 		value |= (uint64_t)p[i] << (8 * i);
@@ -120,6 +130,23 @@ void read_bytes(struct reader *r, struct bytes *out)
 	out->data = take(r, out->size);
 	if (!out->data)
 		out->size = 0;
+}
+
+struct reader read_part(struct reader *r)
+{
+	struct bytes inside;
+
+	read_bytes(r, &inside);
+	return (struct reader){ .at = inside.data,
+				.end = inside.data ? inside.data + inside.size : NULL,
+				.arena = r->arena,
+				.ok = r->ok,
+				.exact = r->exact };
+}
+
+void read_part_end(struct reader *r, const struct reader *part)
+{
+	r->ok = r->ok && read_ends(part);
 }
 
 void read_string(struct reader *r, char **out)
@@ -190,6 +217,8 @@ static void put(struct writer *w, const uint8_t *data, size_t size)
 		return;
 	}
 	w->raw += size;
+	if (w->counts)
+		return;
 	w->crc = crc32_update(w->crc, data, size);
 	while (size && w->ok) {
 		size_t plain = plain_length(data, size);
@@ -257,6 +286,11 @@ void write_string(struct writer *w, const char *value)
 	}
 	write_u32(w, (uint32_t)size);
 	put(w, (const uint8_t *)value, size);
+}
+
+struct writer write_count(void)
+{
+	return (struct writer){ .raw_limit = SIZE_MAX, .counts = true, .ok = true };
 }
 
 /* --- Frames --- */

@@ -32,7 +32,15 @@ struct reader {
 	const uint8_t *at, *end;
 	struct arena *arena;
 	bool ok;
+	bool exact; /* the peer's version is ours; else fields may be missing at the end, or be too many */
+	bool absent; /* from here on fields are missing: they are zero or empty */
 };
+
+void read_later_field(struct reader *r); /* before each field that older versions do not have */
+bool read_ends(const struct reader *r); /* after the last */
+/* The fields of a part, behind its length. */
+struct reader read_part(struct reader *r);
+void read_part_end(struct reader *r, const struct reader *part);
 
 void read_u8(struct reader *r, uint8_t *out);
 void read_u16(struct reader *r, uint16_t *out);
@@ -53,6 +61,7 @@ void *read_list(struct reader *r, uint32_t *count, size_t item, size_t least);
 struct writer {
 	uint8_t *base, *at, *end;
 	size_t raw, raw_limit; /* bytes before stuffing */
+	bool counts; /* writes nothing */
 	uint32_t crc;
 	bool ok;
 };
@@ -65,6 +74,9 @@ void write_i32(struct writer *w, int32_t value);
 void write_bool(struct writer *w, bool value);
 void write_string(struct writer *w, const char *value); /* NULL is "" */
 void write_bytes(struct writer *w, const struct bytes *value);
+
+/* A writer whose `raw` tells how much it was given: for lengths that stand before. */
+struct writer write_count(void);
 
 /* A frame goes into buffer[0..size); `limit` is FRAME_SIZE. */
 void frame_begin(struct writer *w, void *buffer, size_t size, size_t limit, uint16_t number, uint32_t id);

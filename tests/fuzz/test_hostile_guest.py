@@ -18,6 +18,7 @@ from hypercontainer.errors import GuestError
 from hypercontainer.guest import schema, wire
 from hypercontainer.guest.protocol import (
     FRAME_SIZE,
+    PROTOCOL_VERSION,
     STREAM_BUFFER,
     ForgetProcess,
     Message,
@@ -124,7 +125,7 @@ def a_message(witness: Witness, dice: random.Random) -> tuple[Message, int]:
     if isinstance(message, Welcome):
         states = tuple(any_value(Record(ProcessState), dice) for _ in range(dice.randrange(3)))
         assert all(isinstance(state, ProcessState) for state in states)
-        message = Welcome(schema.protocol_hash(), witness.nonce, "", 0, 0, True, (), states)  # type: ignore[arg-type]
+        message = Welcome(PROTOCOL_VERSION, witness.nonce, "", 0, 0, True, (), states)  # type: ignore[arg-type]
     return message, dice.choice((*pending, 0, 7))
 
 
@@ -144,7 +145,7 @@ def hyperd_does_something(witness: Witness, dice: random.Random) -> None:
 def say_anything(dice: random.Random) -> None:
     witness = Witness()
     witness.connect()
-    witness.receive(wire.encode(Welcome(schema.protocol_hash(), witness.nonce, "", 0, 0, True, (), ())), dice)
+    witness.receive(wire.encode(Welcome(PROTOCOL_VERSION, witness.nonce, "", 0, 0, True, (), ())), dice)
     request = witness.session.request(start(1, "x"))
     witness.receive(wire.encode(Started(1, 1), request), dice)
     for _ in range(100):

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import errno
+import struct
 import subprocess
+import zlib
 from pathlib import Path
 
 import pytest
 
-from hypercontainer.errors import GuestError, HyperError
+from hypercontainer.errors import GuestError, HyperError, Unsupported
 from hypercontainer.guest.protocol import (
+    PROTOCOL_VERSION,
     Backend,
     ConfigureNic,
+    Done,
+    Failed,
     GetTimeline,
     Hello,
+    Message,
     Ping,
     Service,
     SetServices,
@@ -24,14 +31,13 @@ from hypercontainer.guest.protocol import (
     Timeline,
     Welcome,
 )
-from hypercontainer.guest.schema import protocol_hash
-from hypercontainer.guest.wire import END, FrameParser, encode, stuff
+from hypercontainer.guest.wire import END, FrameParser, encode, stuff, unstuff
 from tests.guest.laboratory import Pod, a_process, as_root
 
 
 async def test_welcome_tells_who_answers(machine: Pod) -> None:
     welcome = machine.agent.welcome
-    assert welcome.protocol_hash == protocol_hash()
+    assert welcome.version == PROTOCOL_VERSION
     assert welcome.kernel_release == Path("/proc/sys/kernel/osrelease").read_text().strip()
     assert 0 < welcome.started_ns < welcome.now_ns
     assert (welcome.has_pod, welcome.containers, welcome.processes) == (False, (), ())
@@ -259,7 +265,9 @@ async def raw(pod: Pod, *frames: bytes) -> list[tuple[object, int]]:
     """What is answered to ``frames`` after a Hello, up to the answer of a Ping behind them."""
     await pod.agent.close()
     channel = await pod.machine.connect()
-    channel.writer.write(encode(Hello(protocol_hash(), 5), 1) + b"".join(frames) + encode(Ping(), 0xFFFFFFFF))
+    channel.writer.write(
+        encode(Hello(PROTOCOL_VERSION, 5), 1) + b"".join(frames) + encode(Ping(), 0xFFFFFFFF)
+    )
     parser = FrameParser()
     answers: list[tuple[object, int]] = []
     async with asyncio.timeout(10):
@@ -299,7 +307,7 @@ async def test_requests_that_are_none_are_answered_and_harm_nothing(pod: Pod) ->
 async def test_nothing_is_answered_before_a_hello(machine: Pod) -> None:
     await machine.agent.close()
     channel = await machine.machine.connect()
-    channel.writer.write(encode(Ping(), 7) + encode(Hello(protocol_hash(), 9), 8))
+    channel.writer.write(encode(Ping(), 7) + encode(Hello(PROTOCOL_VERSION, 9), 8))
     parser = FrameParser()
     answers: list[tuple[object, int]] = []
     async with asyncio.timeout(5):
@@ -312,22 +320,57 @@ async def test_nothing_is_answered_before_a_hello(machine: Pod) -> None:
     await channel.writer.wait_closed()
 
 
-async def test_another_protocol_is_told_ours_and_nothing_else(machine: Pod) -> None:
+def _longer(message: Message, request_id: int) -> bytes:
+    """As a newer version would say it: with a field that this one does not know."""
+    inside = unstuff(encode(message, request_id)[1:-1])
+    assert inside is not None
+    body = inside[:-4] + b"later"
+    return stuff(body + struct.pack("<I", zlib.crc32(body)))
+
+
+async def _answers(machine: Pod, *frames: bytes) -> list[Message]:
     await machine.agent.close()
     channel = await machine.machine.connect()
-    channel.writer.write(encode(Hello(1234, 9), 8) + encode(Ping(), 9))
+    channel.writer.write(b"".join(frames))
     parser = FrameParser()
-    answers: list[tuple[object, int]] = []
+    answers: list[Message] = []
     async with asyncio.timeout(5):
-        while not answers:
-            answers += parser.feed(await channel.reader.read(65536))
-    ((welcome, _),) = answers
-    assert isinstance(welcome, Welcome)
-    assert welcome.protocol_hash == protocol_hash()
+        while len(answers) < len(frames):
+            answers += [message for message, _ in parser.feed(await channel.reader.read(65536))]
     channel.writer.close()
     await channel.writer.wait_closed()
-    await machine.reconnect()
-    await machine.agent.request(Ping())
+    return answers
+
+
+async def test_a_hyperd_of_another_version_is_understood(machine: Pod) -> None:
+    unknown = stuff(_with_number(unstuff(encode(Ping(), 11)[1:-1]) or b"", 400))
+    hello = _longer(Hello(PROTOCOL_VERSION + 1, 9), 8)
+    answers = await _answers(machine, hello, _longer(Ping(), 10), unknown, encode(Ping(), 12))
+    assert isinstance(answers[0], Welcome)
+    assert answers[0].version == PROTOCOL_VERSION
+    assert answers[1:] == [Done(), Failed(errno.ENOSYS, "take", "unknown"), Done()]
+
+
+def _with_number(inside: bytes, number: int) -> bytes:
+    body = struct.pack("<H", number) + inside[2:-4]
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+async def test_a_hyperd_of_this_version_may_say_nothing_else(machine: Pod) -> None:
+    answers = await _answers(machine, encode(Hello(PROTOCOL_VERSION, 9), 8), _longer(Ping(), 10))
+    assert answers[1] == Failed(errno.EBADMSG, "decode", "Ping")
+
+
+async def test_what_an_older_guest_cannot_do_is_unsupported(machine: Pod) -> None:
+    class Dream(Message, number=401):
+        pass
+
+    try:
+        with pytest.raises(Unsupported, match="older hyper") as caught:
+            await machine.agent.request(dataclasses.dataclass(Dream)())
+        assert "stop and start" in caught.value.hint
+    finally:
+        del Message.registry[401]
 
 
 async def test_many_requests_at_once_are_answered_in_order(pod: Pod) -> None:

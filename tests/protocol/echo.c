@@ -15,7 +15,7 @@ static uint8_t assembled[FRAME_SIZE], out[FRAME_STUFFED(FRAME_SIZE)];
 static size_t mirror(const struct frame *frame, uint8_t *body)
 {
 	struct arena arena = { .base = malloc(ARENA_SIZE), .size = ARENA_SIZE };
-	struct reader reader = { .at = body, .end = body + frame->size, .arena = &arena, .ok = true };
+	struct reader reader = { .at = body, .end = body + frame->size, .arena = &arena, .ok = true, .exact = true };
 	struct writer writer;
 	union msg_any message;
 	size_t size;

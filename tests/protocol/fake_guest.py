@@ -13,9 +13,9 @@ import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from hypercontainer.guest import schema
 from hypercontainer.guest.channel import Channel
 from hypercontainer.guest.protocol import (
+    PROTOCOL_VERSION,
     STREAM_BUFFER,
     STREAM_CHUNK,
     Done,
@@ -166,9 +166,7 @@ class FakeGuest:
     def _hello(self, hello: Hello, request_id: int) -> None:
         self._outgoing.clear()
         states = tuple(_state(number, process) for number, process in self.processes.items())
-        self._send(
-            Welcome(schema.protocol_hash(), hello.session, "6.12.0", 1, 2, False, (), states), request_id
-        )
+        self._send(Welcome(PROTOCOL_VERSION, hello.session, "6.12.0", 1, 2, False, (), states), request_id)
         for number, process in self.processes.items():
             process.is_exit_sent = False
             for output in process.outputs.values():

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from hypercontainer.guest import schema
-from hypercontainer.guest.protocol import Message, Welcome
+from hypercontainer.guest.protocol import PROTOCOL_VERSION, Hello, Message, Welcome
 from hypercontainer.guest.schema import Boolean, Data, Integer, Kind, Record, Sequence, Text
 
 MESSAGES = [cls for cls in schema.messages() if cls.__module__ == Message.__module__]
@@ -16,10 +16,10 @@ REQUEST_IDS = st.integers(0, 2**31 - 1)
 
 
 def messages(cls: type[Message]) -> st.SearchStrategy[Message]:
-    """Messages of one class; a Welcome has this version's hash, without which nobody reads on."""
+    """Messages of one class; Hello and Welcome are of this version: of others more is accepted."""
     fields = {name: _values(kind) for name, kind in schema.fields(cls)}
-    if cls is Welcome:
-        fields["protocol_hash"] = st.just(schema.protocol_hash())
+    if cls in (Hello, Welcome):
+        fields["version"] = st.just(PROTOCOL_VERSION)
     return st.builds(cls, **fields)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.guest import schema
 from hypercontainer.guest.protocol import Message
 from tests.protocol.mirror import build
 from tools import gen_protocol
@@ -29,21 +28,3 @@ def test_every_message_has_a_number_of_its_own_and_a_docstring() -> None:
         assert cls.number == number
         assert cls.__doc__
         assert not cls.__doc__.startswith(f"{cls.__name__}("), "dataclass made that docstring"
-
-
-def test_the_hash_is_that_of_the_header() -> None:
-    header = gen_protocol.ROOT / "guest/hyperstart/protocol.gen.h"
-    assert f"PROTOCOL_HASH UINT64_C(0x{schema.protocol_hash():016x})" in header.read_text()
-
-
-def test_a_list_of_empty_parts_is_refused() -> None:
-    with pytest.raises(TypeError, match="unbounded"):
-        schema._sequence((_empty_part(), ...))
-
-
-def _empty_part() -> type[object]:
-    import dataclasses
-
-    from hypercontainer.guest.protocol import Part
-
-    return dataclasses.dataclass(type("Nothing", (Part,), {}))

@@ -7,6 +7,7 @@ import pytest
 from hypercontainer.errors import GuestError
 from hypercontainer.guest import schema
 from hypercontainer.guest.protocol import (
+    PROTOCOL_VERSION,
     STREAM_BUFFER,
     STREAM_CHUNK,
     Diagnostic,
@@ -42,7 +43,7 @@ class Wire:
         self.session.connect({})
         [(hello, _)] = self.sent()
         assert isinstance(hello, Hello)
-        self.welcome = Welcome(schema.protocol_hash(), hello.session, "6.12", 1, 2, True, (), states)
+        self.welcome = Welcome(PROTOCOL_VERSION, hello.session, "6.12", 1, 2, True, (), states)
         self.receive(self.welcome)
 
     def sent(self) -> list[tuple[Message, int]]:
@@ -110,7 +111,7 @@ def test_a_guest_that_breaks_the_protocol_is_an_error(wire: Wire, messages: list
 
 
 def test_a_second_welcome_is_an_error_and_one_to_another_hello_is_nothing(wire: Wire) -> None:
-    other = Welcome(schema.protocol_hash(), wire.welcome.session ^ 1, "6.12", 1, 2, True, (), ())
+    other = Welcome(PROTOCOL_VERSION, wire.welcome.session ^ 1, "6.12", 1, 2, True, (), ())
     assert wire.receive(other) == []
     with pytest.raises(GuestError, match="twice"):
         wire.receive(wire.welcome)
@@ -220,7 +221,7 @@ def test_a_guest_that_lost_stored_output_is_an_error() -> None:
     session.connect({1: {Stream.STDOUT: 10}})
     [(hello, _)] = FrameParser().feed(b"".join(session.take()))
     assert isinstance(hello, Hello)
-    welcome = Welcome(schema.protocol_hash(), hello.session, "", 1, 2, True, (), (a_state(stdout=9),))
+    welcome = Welcome(PROTOCOL_VERSION, hello.session, "", 1, 2, True, (), (a_state(stdout=9),))
     with pytest.raises(GuestError, match="stored already"):
         session.receive(encode(welcome))
 

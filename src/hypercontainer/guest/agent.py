@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Self
 
-from hypercontainer.errors import GuestError, HyperError, InvalidState, Unavailable
+from hypercontainer.errors import GuestError, HyperError, InvalidState, Unavailable, Unsupported
 from hypercontainer.faults import point
 from hypercontainer.guest.channel import Channel
 from hypercontainer.guest.protocol import (
@@ -32,7 +32,7 @@ from hypercontainer.guest.protocol import (
     Stream,
     Welcome,
 )
-from hypercontainer.guest.session import OUTPUT_STREAMS, Event, Reply, Session
+from hypercontainer.guest.session import OLDER_HINT, OLDER_MACHINE, OUTPUT_STREAMS, Event, Reply, Session
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,8 @@ class Agent:
     async def request(self, message: Message) -> Message:
         """Send ``message`` and wait for its answer: Done, or the reply that its docstring names.
 
-        Raises GuestError with the guest's errno for Failed, and Unavailable when the channel has gone.
+        Raises GuestError with the guest's errno for Failed, Unsupported for what an older guest cannot do,
+        and Unavailable when the channel has gone.
         """
         self._check()
         point("asking guest")
@@ -329,7 +330,9 @@ class Process:
         self._outputs.append(output)
 
 
-def _refusal(failed: Failed) -> GuestError:
+def _refusal(failed: Failed) -> GuestError | Unsupported:
+    if failed.errno == errno.ENOSYS and failed.operation == "take":
+        return Unsupported(f"{OLDER_MACHINE}, which cannot do that", hint=OLDER_HINT)
     reason = os.strerror(failed.errno) if 0 < failed.errno < 4096 else f"error {failed.errno}"
     what = " ".join(clean(part) for part in (failed.operation, failed.subject) if part)
     return GuestError(f"the guest refused: {what}: {reason}", errno=failed.errno, operation=failed.operation)

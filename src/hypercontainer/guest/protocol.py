@@ -12,8 +12,8 @@ printed can never be taken for a frame.  Unstuffed it is::
     u16 message number | u32 request id | the fields in order | u32 CRC-32 (zlib) of all before
 
 Integers are little-endian; ``str`` and ``bytes`` are a u32 length and the bytes, with no NUL in a
-``str``; ``tuple[T, ...]`` is a u32 count and the items; ``bool`` is one byte, 0 or 1.  A frame is at
-most FRAME_SIZE bytes unstuffed, checksum included.
+``str``; ``tuple[T, ...]`` is a u32 count and the items; a Part is a u32 length and its fields; ``bool`` is
+one byte, 0 or 1.  A frame is at most FRAME_SIZE bytes unstuffed, checksum included.
 Either side drops a frame with a bad checksum; a frame with a good one and a bad body is a fault of
 the peer: hyperd gives the machine up, hyperstart answers Failed with EBADMSG.
 
@@ -25,8 +25,15 @@ Connections.  hyperd opens each connection with Hello; hyperstart then drops wha
 or half-received, with the replies that it still owes and the windows that it was granted, answers
 Welcome, and then sends one InputWindow for each process.  Output, OutputEnd and Exited of a process
 come only when an OutputWindow has asked for them on this connection.  Welcome lists what lives, so that
-a new hyperd goes on where the last one died.  With another PROTOCOL_HASH nothing but the hash at the
-start of Hello and Welcome can be understood, and both sides leave it at that.
+a new hyperd goes on where the last one died.
+
+Versions.  A machine outlives the hyperd that started it, also when the next one is of another version:
+Hello and Welcome begin with the PROTOCOL_VERSION of who sends them.  The protocol only grows: numbers are
+never used again, fields are only appended, and nothing changes its type or meaning.  From a peer of another
+version a reader takes missing fields at the end of a message or Part as zero or empty, and ignores what
+comes after those that it knows; to that end a u32 length stands before each Part, wherever it is.  A request
+that hyperstart does not know is answered by Failed with ENOSYS, and hyperd does not send an older hyperstart
+a field that says something which that does not know (``since``).
 
 Streams.  Each process has stdin, and stdout and stderr (a terminal has stdin and stdout only).  Every
 byte has an offset, counted from 0 for each stream.  The receiver grants windows: "I have all before
@@ -41,9 +48,9 @@ does, and sends it again from ``stdin_received`` on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 U8 = Annotated[int, "u8"]
 U16 = Annotated[int, "u16"]
@@ -51,11 +58,18 @@ U32 = Annotated[int, "u32"]
 U64 = Annotated[int, "u64"]
 I32 = Annotated[int, "i32"]
 
+PROTOCOL_VERSION = 1  # raised by one in each release that changes a message
+
 FRAME_SIZE = 1 << 18  # bytes, unstuffed; what each side must be able to hold
 STREAM_CHUNK = 1 << 15  # bytes of data in one Input or Output, at most
 STREAM_BUFFER = 1 << 18  # bytes kept unacknowledged for each stream
 NO_SLOT = 255  # a Source that is a path and no disk
 SHARE_SLOT = 254  # a Source that is a path below the machine's share, which must exist
+
+
+def since(version: int, default: Any) -> Any:
+    """A field that was appended in ``version``; an older guest can be sent nothing but its ``default``."""
+    return field(default=default, metadata={"since": version})
 
 
 class Stream(IntEnum):
@@ -90,7 +104,7 @@ class Message:
 class Hello(Message, number=1):
     """hyperd opens a connection.  Reply: Welcome."""
 
-    protocol_hash: U64
+    version: U32  # PROTOCOL_VERSION
     session: U64  # random; Welcome repeats it, so that an answer to an earlier Hello is told apart
 
 
@@ -111,7 +125,7 @@ class ProcessState(Part):
 class Welcome(Message, number=2):
     """Who answers, and what lives in the guest."""
 
-    protocol_hash: U64
+    version: U32  # PROTOCOL_VERSION
     session: U64
     kernel_release: str  # uname -r
     started_ns: U64  # CLOCK_BOOTTIME when hyperstart's main began

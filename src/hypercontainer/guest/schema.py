@@ -6,18 +6,16 @@ Reflection stays here, so that ``wire.py`` builds each codec once and never look
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from hypercontainer.guest import protocol
 from hypercontainer.guest.protocol import Message, Part
 
 INTEGER_SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "i32": 4}
-CONSTANTS = ("FRAME_SIZE", "STREAM_CHUNK", "STREAM_BUFFER", "NO_SLOT", "SHARE_SLOT")
+CONSTANTS = ("PROTOCOL_VERSION", "FRAME_SIZE", "STREAM_CHUNK", "STREAM_BUFFER", "NO_SLOT", "SHARE_SLOT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +83,26 @@ def _kind(hint: Any) -> Kind:
 def _sequence(arguments: tuple[Any, ...]) -> Sequence:
     if len(arguments) != 2 or arguments[1] is not Ellipsis:
         raise TypeError(f"a list is tuple[T, ...], not tuple{arguments!r}")
-    item = _kind(arguments[0])
-    if least_size(item) == 0:
-        raise TypeError(f"a list of {item}: items of no bytes would make its count unbounded")
-    return Sequence(item)
+    return Sequence(_kind(arguments[0]))
+
+
+def since(cls: type[Any], name: str) -> int:
+    """The version that appended the field; 0: it was always there."""
+    found: int = next(each for each in dataclasses.fields(cls) if each.name == name).metadata.get("since", 0)
+    return found
 
 
 def least_size(kind: Kind) -> int:
-    """The fewest bytes that a value takes."""
+    """The fewest bytes that a value takes, from a peer of any version."""
     match kind:
         case Integer(name):
             return INTEGER_SIZES[name]
         case Boolean():
             return 1
         case Record(cls):
-            return sum(least_size(inner) for _, inner in fields(cls))
+            return 4 + sum(least_size(inner) for name, inner in fields(cls) if not since(cls, name))
         case _:
-            return 4
+            return 4  # a length or a count
 
 
 def messages() -> list[type[Message]]:
@@ -142,11 +143,27 @@ def describe(kind: Kind) -> str:
             return f"tuple[{describe(item)}, ...]"
 
 
-@cache
-def protocol_hash() -> int:
-    """64 bits over names, numbers, fields and constants: equal on both sides or they do not talk."""
-    lines = [f"{name}={getattr(protocol, name)}" for name in CONSTANTS]
-    for cls in (*parts(), *messages()):
-        inner = ",".join(f"{name}:{describe(kind)}" for name, kind in fields(cls))
-        lines.append(f"{getattr(cls, 'number', '-')} {cls.__name__}({inner})")
-    return int.from_bytes(hashlib.sha256("\n".join(lines).encode()).digest()[:8], "little")
+def newer_fields(value: Any, version: int) -> Iterator[str]:
+    """The fields of a message that say something which a peer of ``version`` does not know."""
+    for field in dataclasses.fields(value):
+        inner = getattr(value, field.name)
+        if field.metadata.get("since", 0) > version and inner != field.default:
+            yield f"{type(value).__name__}.{field.name}"
+        for each in inner if isinstance(inner, tuple) else (inner,):
+            if isinstance(each, Part) and dataclasses.is_dataclass(each):
+                yield from newer_fields(each, version)
+
+
+def layout() -> dict[str, Any]:
+    """All that a peer can tell of the protocol, as JSON has it: for the record of what was released."""
+    return {
+        "constants": {name: getattr(protocol, name) for name in CONSTANTS},
+        "classes": {cls.__name__: _layout_of(cls) for cls in (*parts(), *messages())},
+    }
+
+
+def _layout_of(cls: type[Any]) -> dict[str, Any]:
+    return {
+        "number": getattr(cls, "number", None),
+        "fields": [[name, describe(kind)] for name, kind in fields(cls)],
+    }

@@ -16,9 +16,10 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from hypercontainer.errors import GuestError
+from hypercontainer.errors import GuestError, Unsupported
 from hypercontainer.guest import schema
 from hypercontainer.guest.protocol import (
+    PROTOCOL_VERSION,
     STREAM_BUFFER,
     STREAM_CHUNK,
     Diagnostic,
@@ -53,6 +54,9 @@ NOBODY_READS = 2**64 - 1  # the limit of an InputWindow for a stdin that is clos
 WINDOW_STEP = STREAM_BUFFER // 4  # bytes stored before the window is widened again
 DROPPED_FRAMES = 64  # on one connection; a dying peer leaves one or two
 DIAGNOSTICS = 1000  # lines on one connection; the rest is not worth the log
+
+OLDER_MACHINE = "this machine was started by an older hyper"
+OLDER_HINT = "stop and start the pod"
 
 REPLIES: dict[type[Message], type[Message]] = {
     StartProcess: Started,
@@ -158,7 +162,7 @@ class Session:
         self._parser = FrameParser()
         self._diagnostics = 0
         self._nonce = secrets.randbits(64)
-        self._send(Hello(protocol_hash=schema.protocol_hash(), session=self._nonce))
+        self._send(Hello(version=PROTOCOL_VERSION, session=self._nonce))
 
     def take(self) -> list[bytes]:
         """The frames to send, which the session then forgets."""
@@ -204,6 +208,7 @@ class Session:
         if self.welcome is not None:
             raise GuestError("the guest sent Welcome twice")
         self.welcome = welcome
+        self._parser.exact = welcome.version == PROTOCOL_VERSION
         known, self._processes = self._processes, {}
         for state in welcome.processes:
             process = known.get(state.process)
@@ -232,7 +237,11 @@ class Session:
     # --- Requests ---
 
     def request(self, message: Message) -> int:
-        """Send a request; its Reply event carries the id that this returns."""
+        """Send a request; its Reply event carries the id that this returns.
+
+        Raises Unsupported for what the guest's version cannot do.
+        """
+        self._check_version(message)
         self._last_request = self._last_request % (2**32 - 1) + 1  # never 0
         self._send(message, self._last_request)
         self._pending[self._last_request] = message
@@ -240,6 +249,12 @@ class Session:
             self._processes[message.process] = _Process()
             self._starting.add(message.process)
         return self._last_request
+
+    def _check_version(self, message: Message) -> None:
+        """An older guest would do as if a field that it does not know were not there."""
+        version = self.welcome.version if self.welcome else PROTOCOL_VERSION
+        if version < PROTOCOL_VERSION and (unknown := next(schema.newer_fields(message, version), None)):
+            raise Unsupported(f"{OLDER_MACHINE}: it knows no {unknown}", hint=OLDER_HINT)
 
     def _on_reply(self, message: Message, request_id: int) -> Reply | None:
         request = self._pending.pop(request_id, None)

@@ -13,7 +13,7 @@ from typing import Any
 
 from hypercontainer.errors import GuestError, InvalidRequest
 from hypercontainer.guest import schema
-from hypercontainer.guest.protocol import FRAME_SIZE, Message, Welcome
+from hypercontainer.guest.protocol import FRAME_SIZE, PROTOCOL_VERSION, Hello, Message, Welcome
 
 END = b"\xc0"
 ESC = b"\xdb"
@@ -22,11 +22,11 @@ ESC_ESC = b"\xdb\xdd"
 
 _HEAD = struct.Struct("<HI")
 _U32 = struct.Struct("<I")
-_U64 = struct.Struct("<Q")
 _STRUCTS = {name: struct.Struct("<" + code) for name, code in zip(
     ("u8", "u16", "u32", "u64", "i32"), "BHIQi", strict=True)}  # fmt: skip
 _SMALLEST = _HEAD.size + _U32.size
 _STUFFED_LIMIT = 2 * FRAME_SIZE
+_VERSIONS = range(1, 1 << 16)  # anything else is no version, but what some other program says
 
 Write = Callable[[list[bytes], Any], None]
 Read = Callable[[bytes, int], tuple[Any, int]]  # body and position to value and next position
@@ -69,16 +69,20 @@ def unstuff(stuffed: bytes) -> bytes | None:
     return frame if len(stuffed) - len(frame) == escapes else None  # a good escape is two bytes for one
 
 
-def decode(frame: bytes) -> tuple[Message, int]:
-    """The message and request id in a whole frame, its checksum taken off; raises GuestError."""
+def decode(frame: bytes, *, exact: bool = True) -> tuple[Message, int]:
+    """The message and request id in a whole frame, its checksum taken off; raises GuestError.
+
+    Not ``exact``, from a peer of another version, fields may be missing at the end, or be too many.
+    """
     number, request_id = _HEAD.unpack_from(frame)
     cls = Message.registry.get(number)
     if cls is None:
         raise GuestError(f"the guest sent message number {number}, which there is not")
-    _check_hash(cls, frame)
+    if cls in (Hello, Welcome):
+        exact = _version(cls, frame) == PROTOCOL_VERSION
     try:
-        message, end = _codec(cls)[1](frame, _HEAD.size)
-        if end != len(frame):
+        message, end = _codec(cls, exact)[1](frame, _HEAD.size)
+        if exact and end != len(frame):
             raise BadBody(f"{len(frame) - end} bytes after the last field")
     except (struct.error, ValueError) as error:
         raise GuestError(f"the guest sent a bad {cls.__name__}: {error}") from error
@@ -86,22 +90,24 @@ def decode(frame: bytes) -> tuple[Message, int]:
     return message, request_id
 
 
-def _check_hash(cls: type[Message], frame: bytes) -> None:
-    """A Welcome of another version begins with its hash, and nothing else of it can be read."""
-    if cls is not Welcome or len(frame) < _HEAD.size + _U64.size:
-        return
-    (theirs,) = _U64.unpack_from(frame, _HEAD.size)
-    if theirs != schema.protocol_hash():
+def _version(cls: type[Message], frame: bytes) -> int:
+    """Hello and Welcome begin with it, in all versions."""
+    if len(frame) < _HEAD.size + _U32.size:
+        raise GuestError(f"the guest sent a bad {cls.__name__}: no version")
+    version: int = _U32.unpack_from(frame, _HEAD.size)[0]
+    if version not in _VERSIONS:
         raise GuestError(
-            f"the machine speaks protocol {theirs:016x}, and this hyperd {schema.protocol_hash():016x}",
-            hint="stop the pod and start it again: its machine was started by another version",
+            f"the machine speaks another protocol (version {version})",
+            hint="stop the pod and start it again: its machine was started by another program",
         )
+    return version
 
 
 class FrameParser:
     """Bytes in chunks of any size to messages; holds at most one frame."""
 
     def __init__(self) -> None:
+        self.exact = True  # the peer's version is ours; else messages that we don't know are left out
         self.dropped = 0  # frames with a bad checksum, or too long
         self._pieces: list[bytes] = []  # of the frame that has not ended
         self._size = 0
@@ -117,7 +123,10 @@ class FrameParser:
         stuffed = [self._take(), *others]
         self._keep(last)
         frames = [frame for each in stuffed if each and (frame := self._open(each)) is not None]
-        return [decode(frame) for frame in frames]
+        return [decode(frame, exact=self.exact) for frame in frames if self._is_known(frame)]
+
+    def _is_known(self, frame: bytes) -> bool:
+        return self.exact or _HEAD.unpack_from(frame)[0] in Message.registry
 
     def _keep(self, piece: bytes) -> None:
         self._size += len(piece)
@@ -151,29 +160,34 @@ class FrameParser:
 # --- Fields: a writer and a reader for each class, built once ---
 
 
-_codecs: dict[type[Any], tuple[Write, Read]] = {}
+_codecs: dict[tuple[type[Any], bool], tuple[Write, Read]] = {}
 
 
-def _codec(cls: type[Any]) -> tuple[Write, Read]:
-    codec = _codecs.get(cls)
+def _codec(cls: type[Any], exact: bool = True) -> tuple[Write, Read]:
+    codec = _codecs.get((cls, exact))
     if codec is None:
-        codec = _codecs[cls] = _record_codec(cls)
+        codec = _codecs[cls, exact] = _fields_codec(cls, exact)
     return codec
 
 
-def _record_codec(cls: type[Any]) -> tuple[Write, Read]:
-    names = [name for name, _ in schema.fields(cls)]
-    codecs = [_field_codec(kind) for _, kind in schema.fields(cls)]
-    writers = list(zip(names, [write for write, _ in codecs], strict=True))
-    readers = [read for _, read in codecs]
+def _fields_codec(cls: type[Any], exact: bool) -> tuple[Write, Read]:
+    kinds = schema.fields(cls)
+    codecs = [_field_codec(kind, exact) for _, kind in kinds]
+    writers = [(name, write) for (name, _), (write, _) in zip(kinds, codecs, strict=True)]
+    # what an older peer does not know, and so leaves out
+    empty = [not exact and schema.since(cls, name) and (_empty(kind),) for name, kind in kinds]
+    readers = list(zip([read for _, read in codecs], empty, strict=True))
 
     def write(out: list[bytes], value: Any) -> None:
         for name, write_field in writers:
             write_field(out, getattr(value, name))
 
     def read(body: bytes, at: int) -> tuple[Any, int]:
-        values = []
-        for read_field in readers:
+        values: list[Any] = []
+        for read_field, absent in readers:
+            if absent and at == len(body):
+                values += absent
+                continue
             value, at = read_field(body, at)
             values.append(value)
         return cls(*values), at
@@ -181,7 +195,43 @@ def _record_codec(cls: type[Any]) -> tuple[Write, Read]:
     return write, read
 
 
-def _field_codec(kind: schema.Kind) -> tuple[Write, Read]:
+def _empty(kind: schema.Kind) -> Any:
+    """What a field is that its sender did not know."""
+    match kind:
+        case schema.Record(cls):
+            return cls(*(_empty(inner) for _, inner in schema.fields(cls)))
+        case schema.Text():
+            return ""
+        case schema.Data():
+            return b""
+        case schema.Sequence():
+            return ()
+        case schema.Boolean():
+            return False
+        case _:
+            return 0
+
+
+def _part_codec(cls: type[Any], exact: bool) -> tuple[Write, Read]:
+    """A length, so that a reader passes over fields that it does not know."""
+    write_fields, read_fields = _codec(cls, exact)
+
+    def write(out: list[bytes], value: Any) -> None:
+        inner: list[bytes] = []
+        write_fields(inner, value)
+        _write_data(out, b"".join(inner))
+
+    def read(body: bytes, at: int) -> tuple[Any, int]:
+        inner, at = _read_data(body, at)
+        value, end = read_fields(inner, 0)
+        if exact and end != len(inner):
+            raise BadBody(f"{len(inner) - end} bytes after the last field of a {cls.__name__}")
+        return value, at
+
+    return write, read
+
+
+def _field_codec(kind: schema.Kind, exact: bool) -> tuple[Write, Read]:
     match kind:
         case schema.Integer(name):
             return _integer_codec(_STRUCTS[name])
@@ -192,9 +242,9 @@ def _field_codec(kind: schema.Kind) -> tuple[Write, Read]:
         case schema.Data():
             return _write_data, _read_data
         case schema.Record(cls):
-            return _codec(cls)
+            return _part_codec(cls, exact)
         case schema.Sequence(item):
-            return _sequence_codec(item)
+            return _sequence_codec(item, exact)
 
 
 def _integer_codec(form: struct.Struct) -> tuple[Write, Read]:
@@ -209,8 +259,8 @@ def _integer_codec(form: struct.Struct) -> tuple[Write, Read]:
     return write, read
 
 
-def _sequence_codec(item: schema.Kind) -> tuple[Write, Read]:
-    write_item, read_item = _field_codec(item)
+def _sequence_codec(item: schema.Kind, exact: bool) -> tuple[Write, Read]:
+    write_item, read_item = _field_codec(item, exact)
     least = schema.least_size(item)
 
     def write(out: list[bytes], value: Any) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from hypercontainer.errors import HypervisorError, Unavailable
 from hypercontainer.files import remove_tree
-from hypercontainer.guest import schema, wire
-from hypercontainer.guest.protocol import Hello, Welcome
+from hypercontainer.guest import wire
+from hypercontainer.guest.protocol import PROTOCOL_VERSION, Hello, Welcome
 from hypercontainer.hypervisors import _processes
 from hypercontainer.hypervisors.base import Hypervisor, Machine
 from hypercontainer.model.machine import MachineConfig
@@ -62,7 +62,7 @@ async def greet(machine: Machine) -> Welcome:
     channel = await machine.connect()
     try:
         session = secrets.randbits(64)
-        channel.writer.write(wire.encode(Hello(schema.protocol_hash(), session), 1))
+        channel.writer.write(wire.encode(Hello(PROTOCOL_VERSION, session), 1))
         parser = wire.FrameParser()
         while data := await channel.reader.read(1 << 16):
             for message, _ in parser.feed(data):
