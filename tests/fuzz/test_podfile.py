@@ -169,8 +169,8 @@ def mappings(draw: st.DrawFn, shape: Keys) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.timeout(300)
-@settings(max_examples=60 * max(1, SECONDS // 5), deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.timeout(SECONDS * 10 + 120)
+@settings(max_examples=30 * max(1, SECONDS // 5), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.one_of(documents(POD), documents(MANIFEST)))
 def test_documents_of_the_right_shape_are_read_or_refused(document: Any) -> None:
     judge(json.dumps(document).encode())
