@@ -57,7 +57,7 @@ TARGETS = {
         Target(
             name="um",
             architecture="um",
-            fragments=("base", "files", "network", "um"),
+            fragments=("base", "files", "network", "nfs", "um"),
             product="linux",
             drivers=("hyper_channel", "hyper_exit", "hyper_start"),
             compile_steps=1260,
@@ -65,7 +65,7 @@ TARGETS = {
         Target(
             name="x86_64",
             architecture="x86_64",
-            fragments=("base", "files", "network", "virtio", "x86_64"),
+            fragments=("base", "files", "network", "nfs", "virtio", "x86_64"),
             product="vmlinux",
             drivers=("hyper_poweroff",),
             compile_steps=1500,

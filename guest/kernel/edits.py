@@ -1,4 +1,4 @@
-"""What we change in the kernel's tree: our drivers go in, and two lines of others' go out.
+"""What we change in the kernel's tree: our drivers go in, and a few lines of others' are changed.
 
 Each edit says what it replaces and fails when that is not there, so that no new kernel version loses one
 silently.
@@ -22,6 +22,10 @@ def apply(tree: Path) -> None:
     allow_static_link(tree / "arch/um/drivers/Kconfig")
     pack_entry_code(tree / "arch/x86/kernel/vmlinux.lds.S")
     stop_at_failed_fork(tree / "arch/um/kernel/tlb.c")
+    remove_only_disks(tree / "arch/um/drivers/ubd_kern.c")
+    give_owners(tree / "fs/hostfs/hostfs_kern.c")
+    confine_share(tree / "fs/hostfs/hostfs_kern.c")
+    shorten_queues(tree / "drivers/virtio/virtio_mmio.c")
 
 
 def add_drivers(tree: Path) -> None:
@@ -65,6 +69,89 @@ def stop_at_failed_fork(tlb: Path) -> None:
     call = "\t\tum_tlb_mark_sync(mm, vma->vm_start, vma->vm_end);\n"
     careful = f"\tfor_each_vma(vmi, vma) {{\n\t\tif (xa_is_zero(vma))\n\t\t\tbreak;\n{call}\t}}\n"
     tlb.write_text(removed(tlb.read_text(), loop + call, tlb, put=careful))
+
+
+def remove_only_disks(ubd: Path) -> None:
+    """Keep the removal of a disk that could not be opened from crashing the guest; and no default disk."""
+    text = ubd.read_text()
+    asked = "\tif(ubd_dev->file == NULL)\n\t\tgoto out;\n\n\tif (ubd_dev->disk) {\n"
+    careful = "\tif (ubd_dev->disk == NULL)\n\t\tgoto out;\n\n\tif (ubd_dev->disk) {\n"
+    text = removed(text, asked, ubd, put=careful)
+    before, _, rest = text.partition("static int __init ubd0_init(void)\n")
+    default, last, after = rest.partition("__initcall(ubd0_init);\n")
+    if not last or "root_fs" not in default:
+        raise EditError(f"{ubd}: expected ubd0_init")
+    ubd.write_text(before + after)
+
+
+OWN = """\
+/* Fails where owners may not be changed: all is one user's then. The mode is last: chown clears bits. */
+static void hostfs_own(const char *name, int fd, struct inode *dir, umode_t mode)
+{
+	bool is_inherited = dir->i_mode & S_ISGID;
+	struct hostfs_iattr owner = {
+		.ia_valid = HOSTFS_ATTR_UID | HOSTFS_ATTR_GID,
+		.ia_uid = from_kuid(&init_user_ns, current_fsuid()),
+		.ia_gid = from_kgid(&init_user_ns, is_inherited ? dir->i_gid : current_fsgid()),
+	};
+	struct hostfs_iattr bits = {
+		.ia_valid = HOSTFS_ATTR_MODE,
+		.ia_mode = (mode & 07777) | (S_ISDIR(mode) && is_inherited ? S_ISGID : 0),
+	};
+
+	set_attr(name, &owner, fd);
+	set_attr(name, &bits, fd);
+}
+
+"""
+
+
+def give_owners(hostfs: Path) -> None:
+    """Give what a guest makes in its share the owner and mode that it has in the guest.
+
+    Else it would belong to the user of the process, and the mode would be cut by that one's umask.
+    """
+    text = hostfs.read_text()
+    create = "static int hostfs_create("
+    text = removed(text, create, hostfs, put=OWN + create)
+    failed = "\tif (fd < 0) {\n\t\t__putname(name);\n\t\treturn fd;\n\t}\n"
+    text = removed(text, failed, hostfs, put=f"{failed}\thostfs_own(name, fd, dir, mode);\n")
+    made = "\terr = do_mkdir(file, mode);\n"
+    own = "\tif (!err)\n\t\thostfs_own(file, -1, ino, S_IFDIR | mode);\n"
+    text = removed(text, made, hostfs, put=made + own)
+    failed = "\tif (err) {\n\t\t__putname(name);\n\t\treturn err;\n\t}\n"
+    start, node, rest = text.partition("static int hostfs_mknod(")
+    text = start + node + removed(rest, failed, hostfs, put=f"{failed}\thostfs_own(name, -1, dir, mode);\n")
+    hostfs.write_text(text)
+
+
+def confine_share(hostfs: Path) -> None:
+    """Keep root of a guest from mounting any directory of the host.
+
+    A mount names a path below the one of the command line, with ".." if it likes, and below "/" when that
+    names none. Now each mount is all of the share, and a machine without one has no hostfs.
+    """
+    text = hostfs.read_text()
+    parameter = "\t\tif (!*host_root)\n\t\t\tbreak;\n"
+    text = removed(text, parameter, hostfs, put=f"{parameter}\t\treturn -EPERM;\n")
+    options = "\tif (host_root == NULL)\n\t\treturn 0;\n"
+    refused = "\tif (host_root == NULL || !*host_root)\n\t\treturn 0;\n\treturn -EPERM;\n"
+    text = removed(text, options, hostfs, put=refused)
+    begin = "\tfsi = kzalloc(sizeof(*fsi), GFP_KERNEL);\n"
+    text = removed(text, begin, hostfs, put=f"\tif (!*root_ino)\n\t\treturn -EPERM;\n{begin}")
+    hostfs.write_text(text)
+
+
+def shorten_queues(mmio: Path) -> None:
+    """Save 8 MB of each guest: QEMU offers queues of 1,024, and drivers fill theirs with buffers.
+
+    The console's driver puts 4 KB under each entry. 128 is what QEMU offers elsewhere.
+    """
+    asked = "\tnum = readl(vm_dev->base + VIRTIO_MMIO_QUEUE_NUM_MAX);\n"
+    less = "\tnum = min(num, vdev->id.device == VIRTIO_ID_CONSOLE ? 16u : 128u);\n"
+    text = removed(mmio.read_text(), asked, mmio, put=asked + less)
+    include = "#include <uapi/linux/virtio_mmio.h>\n"
+    mmio.write_text(removed(text, include, mmio, put=f"#include <uapi/linux/virtio_ids.h>\n{include}"))
 
 
 def append(path: Path, addition: str) -> None:
