@@ -10,6 +10,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fd.h"
@@ -18,40 +19,128 @@
 #include "mount.h"
 #include "path.h"
 
-/* virtio disks carry the slot as their serial number; others have it as the letter of their name. */
-static bool is_slot(const char *device, uint8_t slot)
+/* "../../../0:0:3:0": host, channel, target, unit. */
+static int scsi_target(const char *device)
 {
-	char path[300], serial[32], expected[32];
+	char path[300], link[128] = "";
+	unsigned int target;
 
-	snprintf(path, sizeof(path), "/sys/block/%s/serial", device);
-	/* ubd disks say "(null)" */
-	if (!read_line(path, serial, sizeof(serial)) && !strncmp(serial, "slot", 4)) {
-		snprintf(expected, sizeof(expected), "slot%u", slot);
-		return !strcmp(serial, expected);
-	}
-	return (!strncmp(device, "ubd", 3) || !strncmp(device, "xvd", 3)) && device[3] == 'a' + slot &&
-	       !device[4];
+	snprintf(path, sizeof(path), "/sys/block/%s/device", device);
+	if (readlink(path, link, sizeof(link) - 1) < 0)
+		return -1;
+	char *name = strrchr(link, '/');
+	return name && sscanf(name, "/%*u:%*u:%u:", &target) == 1 && target < SLOTS ? (int)target : -1;
 }
 
-int disk_device(uint8_t slot, char name[DEVICE_NAME])
+/* The slot is a SCSI disk's target, a virtio disk's serial number, and the letter of others' names; or -1. */
+static int slot_of(const char *device)
+{
+	char path[300], serial[32];
+	unsigned int slot;
+
+	if (!strncmp(device, "sd", 2))
+		return scsi_target(device);
+	snprintf(path, sizeof(path), "/sys/block/%s/serial", device);
+	/* ubd disks say "(null)" */
+	if (!read_line(path, serial, sizeof(serial)) && sscanf(serial, "slot%u", &slot) == 1)
+		return slot < SLOTS ? (int)slot : -1;
+	bool has_letter = (!strncmp(device, "ubd", 3) || !strncmp(device, "xvd", 3)) && device[3] && !device[4];
+	return has_letter && device[3] >= 'a' && device[3] <= 'z' ? device[3] - 'a' : -1;
+}
+
+void disks_find(char names[SLOTS][DEVICE_NAME])
 {
 	DIR *devices = opendir("/sys/block");
 	struct dirent *entry;
-	bool is_found = false;
 
-	while (devices && !is_found && (entry = readdir(devices))) {
-		is_found = strlen(entry->d_name) < DEVICE_NAME && is_slot(entry->d_name, slot);
-		if (is_found)
-			memcpy(name, entry->d_name, strlen(entry->d_name) + 1);
+	memset(names, 0, SLOTS * DEVICE_NAME);
+	while (devices && (entry = readdir(devices))) {
+		int slot = strlen(entry->d_name) < DEVICE_NAME ? slot_of(entry->d_name) : -1;
+		if (slot >= 0)
+			strcpy(names[slot], entry->d_name);
 	}
 	if (devices)
 		closedir(devices);
-	if (is_found)
-		return 0;
-	char subject[16];
-	snprintf(subject, sizeof(subject), "slot%u", slot);
-	return failed_with(ENODEV, "find disk", subject);
 }
+
+static bool find_device(uint8_t slot, char name[DEVICE_NAME])
+{
+	char names[SLOTS][DEVICE_NAME];
+
+	disks_find(names);
+	memcpy(name, names[slot], DEVICE_NAME);
+	return *name;
+}
+
+/* --- SCSI: the controller says nothing of disks that come and go, so we look when one is wanted --- */
+
+static void scsi_path(uint8_t slot, const char *name, char path[64])
+{
+	snprintf(path, 64, "/sys/bus/scsi/devices/0:0:%u:0/%s", slot, name);
+}
+
+/* The disk's driver is bound behind the scan's back, and there is a node before it can be opened. */
+static bool await_device(uint8_t slot, char name[DEVICE_NAME])
+{
+	const struct timespec pause = { .tv_nsec = 200 * 1000 };
+	char node[DEVICE_NAME + 8];
+
+	for (int tries = 0; tries < 10000; tries++) {
+		if (find_device(slot, name)) {
+			snprintf(node, sizeof(node), "/dev/%s", name);
+			cleanup_fd int fd = open(node, O_RDONLY | O_CLOEXEC);
+			if (fd >= 0)
+				return true;
+		}
+		nanosleep(&pause, NULL);
+	}
+	return false;
+}
+
+static bool scan_slot(uint8_t slot, char name[DEVICE_NAME])
+{
+	char target[16], path[64];
+
+	snprintf(target, sizeof(target), "0 %u 0", slot);
+	scsi_path(slot, "", path);
+	if (access("/sys/class/scsi_host/host0", F_OK))
+		return false;
+	write_text(AT_FDCWD, "/sys/class/scsi_host/host0/scan", target);
+	return !access(path, F_OK) && await_device(slot, name);
+}
+
+/* Size and read-only flag, when hyperd may have put another disk there since we looked. */
+static void look_again(uint8_t slot)
+{
+	char path[64];
+
+	scsi_path(slot, "rescan", path);
+	if (!access(path, F_OK))
+		write_text(AT_FDCWD, path, "1");
+}
+
+static void forget_device(uint8_t slot)
+{
+	char path[64];
+
+	scsi_path(slot, "delete", path);
+	if (!access(path, F_OK))
+		write_text(AT_FDCWD, path, "1");
+}
+
+static int attach(uint8_t slot, char name[DEVICE_NAME])
+{
+	char subject[16];
+
+	if (find_device(slot, name)) {
+		look_again(slot);
+		return 0;
+	}
+	snprintf(subject, sizeof(subject), "slot%u", slot);
+	return scan_slot(slot, name) ? 0 : failed_with(ENODEV, "find disk", subject);
+}
+
+/* --- File systems --- */
 
 static uint32_t little32(const uint8_t *p)
 {
@@ -127,7 +216,7 @@ int disk_mount(uint8_t slot)
 		return failed_with(EINVAL, "find disk", path);
 	if (guest.in_namespaces)
 		return bind_slot(slot, path);
-	int result = disk_device(slot, name);
+	int result = attach(slot, name);
 	if (result)
 		return result;
 	snprintf(device, sizeof(device), "/dev/%s", name);
@@ -145,7 +234,10 @@ int disk_unmount(uint8_t slot)
 	disk_path(slot, path);
 	if (!is_mounted(path))
 		return 0;
-	return umount2(path, UMOUNT_NOFOLLOW) ? failed("unmount", path) : 0;
+	if (umount2(path, UMOUNT_NOFOLLOW))
+		return failed("unmount", path);
+	forget_device(slot);
+	return 0;
 }
 
 void disks_make_read_only(void)
@@ -160,11 +252,11 @@ void disks_make_read_only(void)
 }
 
 /* "8:16" in the file "dev" of a block device's directory in /sys. */
-static int read_number(const char *name, dev_t *number)
+static int read_number(const char name[DEVICE_NAME], dev_t *number)
 {
 	char path[64], text[32], *minor_text;
 
-	snprintf(path, sizeof(path), "/sys/block/%s/dev", name);
+	snprintf(path, sizeof(path), "/sys/block/%.*s/dev", DEVICE_NAME, name);
 	int result = read_line(path, text, sizeof(text));
 	if (result)
 		return failed_with(-result, "read", path);
@@ -177,15 +269,19 @@ static int read_number(const char *name, dev_t *number)
 
 int disk_make_nodes(int dev)
 {
-	char name[DEVICE_NAME];
+	char names[SLOTS][DEVICE_NAME];
 	dev_t number = 0;
 
-	for (uint8_t slot = 0; slot < SLOTS && !disk_device(slot, name); slot++) { /* slots have no gaps */
-		int result = read_number(name, &number);
+	disks_find(names);
+	for (uint8_t slot = 0; slot < SLOTS; slot++) /* those that the machine started with have no gaps */
+		if (!*names[slot] && !scan_slot(slot, names[slot]))
+			break;
+	for (uint8_t slot = 0; slot < SLOTS; slot++) {
+		int result = *names[slot] ? read_number(names[slot], &number) : 0;
+		if (!result && *names[slot] && mknodat(dev, names[slot], S_IFBLK | 0600, number))
+			result = failed("mknod", names[slot]);
 		if (result)
 			return result;
-		if (mknodat(dev, name, S_IFBLK | 0600, number))
-			return failed("mknod", name);
 	}
 	return 0;
 }

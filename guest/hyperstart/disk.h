@@ -17,6 +17,7 @@ int disk_unmount(uint8_t slot); /* one that is not mounted is no failure */
 void disks_make_read_only(void); /* for those that would not unmount: clean, as far as it goes */
 void disk_path(uint8_t slot, char path[32]);
 bool disk_is_mounted(uint8_t slot);
-int disk_device(uint8_t slot, char name[DEVICE_NAME]); /* the name that the kernel has for it, in /dev */
+/* The names that the kernel has for them in /dev; "" for a slot without a disk, or none that was looked at. */
+void disks_find(char names[SLOTS][DEVICE_NAME]);
 /* Nodes of every slot's device in the directory `dev`: containers have access to all disks. */
 int disk_make_nodes(int dev);

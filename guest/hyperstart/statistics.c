@@ -103,7 +103,7 @@ static void fill_traffic(struct msg_disk_statistics *disk, const char *device)
 	char path[64], line[256] = "";
 	uint64_t read_sectors = 0, written_sectors = 0;
 
-	snprintf(path, sizeof(path), "/sys/block/%s/stat", device);
+	snprintf(path, sizeof(path), "/sys/block/%.*s/stat", DEVICE_NAME, device);
 	read_line(path, line, sizeof(line));
 	sscanf(line, "%" SCNu64 " %*u %" SCNu64 " %*u %" SCNu64 " %*u %" SCNu64, &disk->reads, &read_sectors,
 	       &disk->writes, &written_sectors);
@@ -126,21 +126,21 @@ static void fill_space(struct msg_disk_statistics *disk)
 
 static int fill_disks(struct msg_statistics *statistics)
 {
-	char device[DEVICE_NAME];
+	char names[SLOTS][DEVICE_NAME] = { "" };
 
 	statistics->disks = calloc(SLOTS, sizeof(*statistics->disks));
 	if (!statistics->disks)
 		return failed_with(ENOMEM, "get", "statistics");
+	if (!guest.in_namespaces)
+		disks_find(names);
 	for (uint8_t slot = 0; slot < SLOTS; slot++) {
 		struct msg_disk_statistics *disk = &statistics->disks[statistics->disks_count];
-		bool has_device = !guest.in_namespaces && !disk_device(slot, device);
+		bool has_device = *names[slot];
 		*disk = (struct msg_disk_statistics){ .slot = slot };
 		if (has_device)
-			fill_traffic(disk, device);
+			fill_traffic(disk, names[slot]);
 		fill_space(disk);
 		statistics->disks_count += has_device || disk->capacity_bytes;
-		if (!has_device && !guest.in_namespaces)
-			break; /* slots have no gaps */
 	}
 	return 0;
 }

@@ -94,7 +94,7 @@ async def test_a_container_runs_from_its_disks_and_they_are_clean_after(vm: Pod,
     lines = (await vm.output(script)).splitlines()
     assert lines[:2] == ["inside", "root:x:0:0:root:/root:/bin/sh"]
     assert lines[-1] == "overlay"
-    assert len({"ubda", "ubdb", "ubdc", "vda", "vdb", "vdc"} & set(lines)) == 3
+    assert len({"ubda", "ubdb", "ubdc", "sda", "sdb", "sdc"} & set(lines)) == 3
     await vm.agent.request(ShutDown())
     async with asyncio.timeout(10):
         await vm.machine.wait()
