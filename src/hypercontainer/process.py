@@ -29,12 +29,15 @@ class ProcessId:
 
     @classmethod
     def of(cls, pid: int) -> ProcessId | None:
-        """The process that has ``pid`` now, or None when there is none or it is a zombie."""
+        """The process that has ``pid`` now, or None when there is none or it is a zombie.
+
+        One whose first thread has ended looks like a zombie while its other threads hold files and locks.
+        """
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return None
-        return None if fields[0] in "ZX" else cls(pid, int(fields[19]))
+        return None if fields[0] in "ZX" and int(fields[17]) <= 1 else cls(pid, int(fields[19]))
 
     def is_alive(self) -> bool:
         return ProcessId.of(self.pid) == self

@@ -175,14 +175,15 @@ def _try_connect(connection: socket.socket, name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Stat:
-    state: str
+    is_zombie: bool  # with no thread that still runs
     session: int
     start_time: int
 
 
 def _read_stat(pid: int) -> _Stat:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return _Stat(fields[0], int(fields[3]), int(fields[19]))
+    is_zombie = fields[0] in "ZX" and int(fields[17]) <= 1
+    return _Stat(is_zombie, int(fields[3]), int(fields[19]))
 
 
 def _all_processes() -> Iterator[tuple[int, _Stat]]:
@@ -192,7 +193,7 @@ def _all_processes() -> Iterator[tuple[int, _Stat]]:
     for pid in pids:
         with contextlib.suppress(OSError, IndexError, ValueError):  # it ended meanwhile
             stat = _read_stat(pid)
-            if stat.state not in "ZX":
+            if not stat.is_zombie:
                 yield pid, stat
 
 
