@@ -17,11 +17,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from hypercontainer.guest import boot
 from hypercontainer.guest.agent import Agent, Process
 from hypercontainer.guest.protocol import StartProcess, Stream
 from hypercontainer.hypervisors.base import Hypervisor, Machine, drivers, load
-from hypercontainer.model.machine import Disk, MachineConfig, Nic
+from hypercontainer.model.machine import Disk, MachineConfig, Nic, Share
 
 MUST_RUN = frozenset({"uml", "tcg", "namespace"})  # on every machine that tests hyper
 MIB = 1 << 20
@@ -31,21 +33,27 @@ _numbers = itertools.count(1)
 # The block device of slot $1, found as hyperstart finds it.
 FIND_SLOT = """
 slot() {
-    for block in /sys/block/*; do
-        [ "$(cat $block/serial 2>/dev/null)" = slot$1 ] && { echo /dev/${block##*/}; return; }
-    done
+    target=/sys/bus/scsi/devices/0:0:$1:0
+    if [ -e /sys/class/scsi_host/host0 ]; then
+        [ -e $target ] || echo 0 $1 0 > /sys/class/scsi_host/host0/scan
+        while [ -e $target ]; do
+            for block in $target/block/*; do
+                head -c 1 /dev/${block##*/} >/dev/null 2>&1 && { echo /dev/${block##*/}; return; }
+            done
+            sleep 0.01
+        done
+        return 1
+    fi
     letter=$(echo abcdefghijklmnop | cut -c $(($1 + 1)))
     for name in ubd$letter xvd$letter; do
         [ -e /sys/block/$name ] && { echo /dev/$name; return; }
     done
     return 1
 }
-# Make the driver of slot $1 look at its device again.
-probe() {
-    device=$(readlink -f /sys/block/$(basename $(slot $1))/device)
-    driver=$(readlink -f $device/driver) || return 0
-    [ ${driver##*/} = virtio_blk ] || return 0
-    echo ${device##*/} > $driver/unbind && echo ${device##*/} > $driver/bind
+# Forget what is known of slot $1, which may have another disk now.
+forget() {
+    target=/sys/bus/scsi/devices/0:0:$1:0
+    [ ! -e $target ] || echo 1 > $target/delete
 }
 """
 
@@ -71,6 +79,7 @@ class Place:
         *,
         disks: tuple[Disk, ...] = (),
         nics: tuple[Nic, ...] = (),
+        shares: tuple[Share, ...] = (),
         vcpus: int = 1,
         memory_mib: int = 64,
     ) -> MachineConfig:
@@ -83,6 +92,7 @@ class Place:
             initramfs=self.initramfs,
             disks=disks,
             nics=nics,
+            shares=shares,
         )
 
     def run_dir(self, name: str = "") -> Path:
@@ -117,14 +127,16 @@ class Booted:
     machine: Machine
     agent: Agent
 
-    async def shell(self, script: str, *, stdin: bytes | None = None) -> bytes:
+    async def shell(self, script: str, *, stdin: bytes | None = None, user: str = "") -> bytes:
         """What ``script`` prints when a shell beside hyperstart runs it; fails when that fails."""
-        status, output, errors = await self.shell_status(script, stdin=stdin)
+        status, output, errors = await self.shell_status(script, stdin=stdin, user=user)
         assert status == 0, (status, output[-200:], errors)
         return output
 
-    async def shell_status(self, script: str, *, stdin: bytes | None = None) -> tuple[int, bytes, bytes]:
-        process = await self.agent.start_process(a_shell(script, stdin=stdin is not None))
+    async def shell_status(
+        self, script: str, *, stdin: bytes | None = None, user: str = ""
+    ) -> tuple[int, bytes, bytes]:
+        process = await self.agent.start_process(a_shell(script, stdin=stdin is not None, user=user))
         collected = {Stream.STDOUT: bytearray(), Stream.STDERR: bytearray()}
         feeding = asyncio.ensure_future(_feed(process, stdin or b""))
         try:
@@ -145,7 +157,7 @@ async def _feed(process: Process, data: bytes) -> None:
     await process.write_end()
 
 
-def a_shell(script: str, *, stdin: bool = False) -> StartProcess:
+def a_shell(script: str, *, stdin: bool = False, user: str = "") -> StartProcess:
     return StartProcess(
         process=next(_numbers),
         container="",
@@ -153,7 +165,7 @@ def a_shell(script: str, *, stdin: bool = False) -> StartProcess:
         argv=("/bin/sh", "-c", FIND_SLOT + script),
         environment=("PATH=/bin",),
         working_directory="/",
-        user="",
+        user=user,
         groups=(),
         terminal=False,
         rows=0,
@@ -185,6 +197,14 @@ def make_initramfs(directory: Path) -> Path:
         "nproc",
         "date",
         "mknod",
+        "ls",
+        "mkdir",
+        "chown",
+        "rm",
+        "mv",
+        "ln",
+        "stat",
+        "umount",
     ):
         (tree / "bin" / name).symlink_to("busybox")
     names = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
@@ -216,6 +236,11 @@ def processes_of(run_dir: Path) -> list[int]:
             if entry.name.isdecimal() and wanted in (entry / "environ").read_bytes().split(b"\0"):
                 found.append(int(entry.name))
     return found
+
+
+def needs(condition: object, what: str) -> None:
+    if not condition:
+        pytest.skip(f"this driver has no {what}")
 
 
 def load_driver(name: str) -> Hypervisor:

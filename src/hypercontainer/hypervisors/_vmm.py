@@ -7,15 +7,15 @@ import contextlib
 import os
 import socket
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from hypercontainer.errors import HypervisorError, InvalidRequest, Unsupported
 from hypercontainer.files import short_path
 from hypercontainer.guest.channel import Channel
-from hypercontainer.hypervisors import _processes
+from hypercontainer.hypervisors import _locks, _processes, _shares
 from hypercontainer.hypervisors.base import Hypervisor, Machine, load_process, save_process
-from hypercontainer.model.machine import MachineConfig, Nic, NicKind
+from hypercontainer.model.machine import Disk, DiskFormat, MachineConfig, Nic, NicKind, Share
 from hypercontainer.process import ProcessId
 
 CHANNEL = "channel.sock"
@@ -51,6 +51,12 @@ class VmmMachine(Machine):
     async def kill(self) -> None:
         await _processes.end_session(self.process)
 
+    async def add_share(self, share: Share) -> None:
+        await _shares.add(self.process, self.run_dir, share)
+
+    async def remove_share(self, name: str) -> None:
+        await _shares.remove(self.process, self.run_dir, name)
+
 
 def _trim(console: Path) -> None:
     """Keep the end of a console that has grown too long; its writers append (open(2), O_APPEND)."""
@@ -68,6 +74,7 @@ class VmmHypervisor(Hypervisor):
     """The steps of a launch; a driver fills in what is its own."""
 
     title: str  # what messages call the VMM
+    run_dir_descriptor: int | None = None  # under which the VMM has its run directory
 
     @abstractmethod
     def _inherit(self, run_dir: Path, held: contextlib.ExitStack) -> int:
@@ -98,9 +105,9 @@ class VmmHypervisor(Hypervisor):
     async def launch(self, config: MachineConfig, run_dir: Path) -> Machine:
         self._check(config)
         config = self._fit_to_host(config)
-        command = [self._program(config), *self.command(config, run_dir)[1:]]
         output = run_dir / CONSOLE
         self._prepare(config, run_dir)
+        command = self._start_command(config, run_dir)
         with contextlib.ExitStack() as held:
             child = _processes.spawn(
                 command,
@@ -117,6 +124,19 @@ class VmmHypervisor(Hypervisor):
             child, ready=lambda: self._until_up(config, run_dir), output=output, name=self.title
         )
         return self._machine_of(config, run_dir, child.process)
+
+    def _start_command(self, config: MachineConfig, run_dir: Path) -> list[str]:
+        """What is executed: the command that becomes the VMM in a namespace where it finds its share."""
+        _shares.prepare(run_dir, config.shares)
+        program = self._program(config)
+        if not _shares.is_possible():
+            return [program, *self._alone(self.command(config, run_dir))[1:]]
+        vmm = [program, *self.command(config, run_dir)[1:]]
+        return _shares.command(vmm, run_dir, config.shares, descriptor=self.run_dir_descriptor)
+
+    def _alone(self, command: list[str]) -> list[str]:
+        """``command`` for a VMM that can have no namespace of its own, and so nothing in its share."""
+        return command
 
     async def reattach(self, config: MachineConfig, run_dir: Path) -> Machine | None:
         process = load_process(run_dir)
@@ -148,9 +168,28 @@ class VmmHypervisor(Hypervisor):
                 raise Unsupported(f"{self.name} has no NICs of the kind {nic.kind}")
             if nic.kind is NicKind.TAP and not Path("/sys/class/net", nic.backend, "tun_flags").exists():
                 raise HypervisorError(f"there is no tap {nic.backend}")  # a VMM of root's would make one
-        for path in (config.kernel, config.initramfs, *(disk.path for disk in config.disks)):
+        for path in (config.kernel, config.initramfs):
             if not path.is_file():
                 raise HypervisorError(f"a machine's file is missing: {path}")
+        for disk in config.disks:
+            check_disk(disk, can.disk_formats)
+        _shares.check(config.shares)
+
+
+def check_disk(disk: Disk, formats: Collection[DiskFormat]) -> None:
+    """Raise why ``disk`` cannot be attached: it is not there, of a wrong format, or another machine's."""
+    if not (disk.path.is_file() or disk.path.is_block_device()):
+        raise HypervisorError(f"a machine's file is missing: {disk.path}")
+    if disk.format not in formats:
+        raise Unsupported(
+            f"this driver has no disks of the format {disk.format}: {disk.path}",
+            hint=f"qemu-img convert -O {DiskFormat.RAW} makes a raw one",
+        )
+    if not disk.read_only and _locks.is_held(disk.path):
+        raise HypervisorError(
+            f"another machine writes to the disk {disk.path}",
+            hint="stop it first, or use the disk read-only in both",
+        )
 
 
 def socket_nic_descriptors(nics: Sequence[Nic]) -> dict[str, int]:

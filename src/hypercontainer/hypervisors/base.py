@@ -54,11 +54,12 @@ class Machine(ABC):
     async def resume(self) -> None:
         raise Unsupported("this driver cannot pause a machine")
 
-    async def swap_disk(self, slot: int, disk: Disk) -> None:
-        """Put another backing under ``slot`` while the guest runs with the slot unmounted.
+    async def swap_disk(self, slot: int, disk: Disk | None) -> None:
+        """Put ``disk``, or nothing, under ``slot`` while the guest runs with the slot unmounted.
 
-        The guest may go on to see the size of the backing before until its driver is bound to the device
-        anew: QEMU tells a guest of a new size only for disks that it resized itself.
+        The slot may have had none.  The guest sees the size and kind of the new one when it looks for the
+        slot again, as hyperstart does before it mounts.  After an error the slot has the disk that it had,
+        or none.
         """
         raise Unsupported("this driver cannot swap a disk of a running machine")
 

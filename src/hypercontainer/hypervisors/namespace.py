@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from hypercontainer.errors import HypervisorError
+from hypercontainer.errors import HypervisorError, Unsupported
+from hypercontainer.hypervisors import _shares
 from hypercontainer.hypervisors._vmm import CHANNEL_DESCRIPTOR, VmmHypervisor, VmmMachine
 from hypercontainer.hypervisors.base import Machine
-from hypercontainer.model.machine import Capabilities, Isolation, MachineConfig
+from hypercontainer.model.machine import Capabilities, Isolation, MachineConfig, Share, ShareKind
 from hypercontainer.process import ProcessId, find_program
 
 ROOT = "root"
@@ -28,7 +29,7 @@ ALLOWED = "HYPER_TEST_NAMESPACE"
 _CLEAR_TIMEOUT_S = 5.0
 
 # $1: cgroup to be made and joined, or empty; $2: root; then "ro" or "rw" and a path for each slot up to
-# "--", then hyperstart's command.
+# "--"; then options, name and path for each share up to "--"; then hyperstart's command.
 _OUTSIDE = r"""
 if [ -n "$1" ] && mkdir -p "$1" 2>/dev/null; then echo $$ >"$1/cgroup.procs"; fi
 shift
@@ -47,6 +48,13 @@ while [ "$1" != -- ]; do
     if [ -d "$2" ]; then option=bind; else option=loop,$1; fi
     mount -o "$option" "$2" "$root/disks/$slot"
     slot=$((slot + 1)); shift 2
+done
+shift
+mkdir -p "$root/shares"
+mount -n --bind -o ro "$root/../shares" "$root/shares"
+while [ "$1" != -- ]; do
+    mount -n --bind -o "$1" "$3" "$root/shares/$2"
+    shift 3
 done
 shift
 cd "$root"
@@ -80,6 +88,13 @@ class NamespaceMachine(VmmMachine):
                 while self._written & _loop_files():  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
 
+    async def add_share(self, share: Share) -> None:
+        """Its root hides the host's files: there is no path to mount from."""
+        raise Unsupported("namespaces without a VM get their shares at their start only")
+
+    async def remove_share(self, name: str) -> None:
+        raise Unsupported("namespaces without a VM get their shares at their start only")
+
 
 class Namespace(VmmHypervisor, name="namespace", order=0):
     """Needs root, or a kernel that lets users make namespaces."""
@@ -94,6 +109,8 @@ class Namespace(VmmHypervisor, name="namespace", order=0):
         nics=frozenset(),
         pause=False,
         swap_disks=False,
+        share=ShareKind.BIND,
+        share_options="/shares",
     )
 
     async def missing(self, *, cache: Path) -> str | None:
@@ -110,7 +127,18 @@ class Namespace(VmmHypervisor, name="namespace", order=0):
     def command(self, config: MachineConfig, run_dir: Path) -> list[str]:
         init = ["/init", "--channel-fd", str(CHANNEL_DESCRIPTOR)]
         slots = [word for disk in config.disks for word in ("ro" if disk.read_only else "rw", str(disk.path))]
-        inside = ["/bin/sh", "-c", _INSIDE, "sh", str(run_dir / ROOT), *slots, "--", *init]
+        inside = [
+            "/bin/sh",
+            "-c",
+            _INSIDE,
+            "sh",
+            str(run_dir / ROOT),
+            *slots,
+            "--",
+            *_shares.words(config.shares),
+            "--",
+            *init,
+        ]
         cgroup = _cgroup(run_dir)
         return [
             *("/bin/sh", "-c", _OUTSIDE, "sh", str(cgroup or "")),
@@ -120,6 +148,11 @@ class Namespace(VmmHypervisor, name="namespace", order=0):
     def _check(self, config: MachineConfig) -> None:
         if not config.initramfs.is_file():
             raise HypervisorError(f"a machine's file is missing: {config.initramfs}")
+        _shares.check(config.shares)
+
+    def _start_command(self, config: MachineConfig, run_dir: Path) -> list[str]:
+        _shares.prepare(run_dir, config.shares)
+        return [self._program(config), *self.command(config, run_dir)[1:]]
 
     def _prepare(self, config: MachineConfig, run_dir: Path) -> None:
         unpack(config.initramfs.read_bytes(), run_dir / ROOT)

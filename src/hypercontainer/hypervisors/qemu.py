@@ -6,31 +6,46 @@ virtio-mmio transports, announced to the guest on its command line.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import itertools
 import json
 import os
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from hypercontainer.errors import Unavailable, Unsupported
-from hypercontainer.hypervisors import _kvm, _probe, _processes, _tsc
-from hypercontainer.hypervisors._qmp import open_qmp
+from hypercontainer.errors import HypervisorError, Unavailable, Unsupported
+from hypercontainer.hypervisors import _kvm, _probe, _processes, _shares, _tsc
+from hypercontainer.hypervisors._qmp import Qmp, open_qmp
 from hypercontainer.hypervisors._vmm import (
     CHANNEL_DESCRIPTOR,
     CONTROL_DESCRIPTOR,
     VmmHypervisor,
     VmmMachine,
+    check_disk,
     socket_nic_descriptors,
 )
-from hypercontainer.model.machine import Capabilities, Disk, Isolation, MachineConfig, Nic, NicKind
+from hypercontainer.model.machine import (
+    Capabilities,
+    Disk,
+    DiskFormat,
+    Isolation,
+    MachineConfig,
+    Nic,
+    NicKind,
+    ShareKind,
+)
 from hypercontainer.process import ProcessId, find_program
 
 PROGRAM = "qemu-system-x86_64"
 PACKAGE = "qemu-system-x86"
 CONTROL = "qmp.sock"
-TRANSPORTS = 8  # VIRTIO_NUM_TRANSPORTS of QEMU's hw/i386/microvm.c; one is virtio-serial's
+TRANSPORTS = 8  # VIRTIO_NUM_TRANSPORTS of QEMU's hw/i386/microvm.c
+NICS = TRANSPORTS - 3  # the others are the channel's, the share's and the disks'
+SLOTS = 64  # of 256 targets of a virtio-scsi controller; hyperstart's SLOTS
+CLOSE_TRIES = 500
+FORMATS = frozenset(DiskFormat)
+SHARE_OPTIONS = "trans=virtio,version=9p2000.L,msize=131072,cache=mmap"
 
 
 class QemuMachine(VmmMachine):
@@ -44,21 +59,46 @@ class QemuMachine(VmmMachine):
         async with open_qmp(self.run_dir / CONTROL) as qmp:
             await qmp.execute("cont")
 
-    async def swap_disk(self, slot: int, disk: Disk) -> None:
-        """Reopen the slot's node over another file; guests see no event, so the slot is unmounted."""
+    async def swap_disk(self, slot: int, disk: Disk | None) -> None:
+        """Unplug the slot's disk and plug another; the guest is told nothing, and looks by itself."""
+        if not 0 <= slot < SLOTS:
+            raise Unsupported(f"QEMU has {SLOTS} disk slots, and {slot} is asked")
+        if disk and not disk.path.exists():
+            raise HypervisorError(f"a machine's file is missing: {disk.path}")
         async with open_qmp(self.run_dir / CONTROL) as qmp:
-            before = {node["node-name"] for node in await qmp.execute("query-named-block-nodes", flat=True)}
-            name = next(name for n in itertools.count() if (name := f"slot{slot}-{n}") not in before)
-            await qmp.execute("blockdev-add", **_file(disk), node_name=name)
-            try:
-                options = _format(slot, disk) | {"file": name}
-                await qmp.execute("blockdev-reopen", options=[options])
-            except BaseException:
-                await qmp.execute("blockdev-del", node_name=name)
-                raise
-            for old in before:
-                if old.startswith(f"slot{slot}-"):
-                    await qmp.execute("blockdev-del", node_name=old)
+            await _unplug(qmp, slot)
+            if disk:
+                check_disk(disk, FORMATS)
+                await _plug(qmp, slot, disk)
+
+
+async def _plug(qmp: Qmp, slot: int, disk: Disk) -> None:
+    await qmp.execute("blockdev-add", **_blocks(slot, disk))
+    try:
+        await qmp.execute("device_add", **_device(slot, disk))
+    except BaseException:
+        await qmp.execute("blockdev-del", node_name=_node(slot))
+        raise
+
+
+async def _unplug(qmp: Qmp, slot: int) -> None:
+    """The disk that the slot has, or what an interrupted swap has left of it."""
+    devices = await qmp.execute("qom-list", path="/machine/peripheral")
+    if any(device["name"] == _node(slot) for device in devices):
+        await qmp.execute("device_del", id=_node(slot))
+    nodes = await qmp.execute("query-named-block-nodes", flat=True)
+    if any(node["node-name"] == _node(slot) for node in nodes):
+        await _close(qmp, _node(slot))
+
+
+async def _close(qmp: Qmp, node: str) -> None:
+    """A device is gone some time after it was unplugged (RCU), and its node is in use until then."""
+    for _ in range(CLOSE_TRIES - 1):
+        with contextlib.suppress(HypervisorError):
+            await qmp.execute("blockdev-del", node_name=node)
+            return
+        await asyncio.sleep(0.002)
+    await qmp.execute("blockdev-del", node_name=node)
 
 
 class Qemu(VmmHypervisor):
@@ -76,6 +116,8 @@ class Qemu(VmmHypervisor):
             *_control(),
             *_console(),
             *_channel(),
+            *_share(run_dir),
+            *_controller(),
             *(word for slot, disk in enumerate(config.disks) for word in _disk(slot, disk)),
             *(word for n, nic in enumerate(config.nics) for word in _nic(n, nic, nics.get(nic.mac))),
             *_kernel(config),
@@ -91,11 +133,14 @@ class Qemu(VmmHypervisor):
 
     def _check(self, config: MachineConfig) -> None:
         super()._check(config)
-        if len(config.disks) + len(config.nics) >= TRANSPORTS:
-            raise Unsupported(f"QEMU's microvm has room for {TRANSPORTS - 1} disks and NICs together")
+        if len(config.nics) > NICS:
+            raise Unsupported(f"QEMU's microvm has room for {NICS} NICs, and {len(config.nics)} are asked")
 
     def _inherit(self, run_dir: Path, held: contextlib.ExitStack) -> int:
         return held.enter_context(_processes.listen(run_dir / CONTROL)).fileno()
+
+    def _alone(self, command: list[str]) -> list[str]:
+        return [word + ",readonly=on" if word.startswith("local,id=share,") else word for word in command]
 
     def _environment(self, config: MachineConfig) -> dict[str, str]:
         return {}
@@ -118,10 +163,13 @@ class Kvm(Qemu, name="kvm", order=1):
         kernel="x86_64",
         max_vcpus=os.cpu_count() or 1,
         min_memory_mib=32,
-        disk_slots=TRANSPORTS - 2,
+        disk_slots=SLOTS,
         nics=frozenset({NicKind.TAP, NicKind.STREAM}),
         pause=True,
         swap_disks=True,
+        share=ShareKind.NINEP,
+        share_options=SHARE_OPTIONS,
+        disk_formats=FORMATS,
     )
 
     async def missing(self, *, cache: Path) -> str | None:
@@ -141,10 +189,13 @@ class Tcg(Qemu, name="tcg", order=4):
         kernel="x86_64",
         max_vcpus=os.cpu_count() or 1,
         min_memory_mib=32,
-        disk_slots=TRANSPORTS - 2,
+        disk_slots=SLOTS,
         nics=frozenset({NicKind.TAP, NicKind.STREAM}),
         pause=True,
         swap_disks=True,
+        share=ShareKind.NINEP,
+        share_options=SHARE_OPTIONS,
+        disk_formats=FORMATS,
     )
 
     def _fit_to_host(self, config: MachineConfig) -> MachineConfig:
@@ -191,29 +242,68 @@ def _channel() -> list[str]:
     ]
 
 
-def _disk(slot: int, disk: Disk) -> list[str]:
-    """Faults of the host's file system reach the guest as I/O errors: a stopped VM would tell nobody."""
-    blocks = _format(slot, disk) | {"file": _file(disk)}
-    device = f"virtio-blk-device,drive=slot{slot},serial=slot{slot},werror=report,rerror=report"
-    return ["-blockdev", json.dumps(blocks), "-device", device]
+def _share(run_dir: Path) -> list[str]:
+    """Owners and modes are the guest's where this user may set them ("none" does not insist on it)."""
+    path = str(run_dir / _shares.DIRECTORY).replace(",", ",,")
+    backend = f"local,id=share,path={path},security_model=none,multidevs=remap"
+    return ["-fsdev", backend, "-device", "virtio-9p-device,fsdev=share,mount_tag=share"]
 
 
-def _format(slot: int, disk: Disk) -> dict[str, object]:
-    return {"driver": "raw", "node-name": f"slot{slot}", "read-only": disk.read_only, "discard": "unmap"}
+def _controller() -> list[str]:
+    """One for all disks: a microvm cannot plug virtio devices, and has few transports.
 
-
-def _file(disk: Disk) -> dict[str, object]:
-    """Host page cache with the guest's flushes honoured (writeback): shared images are read once.
-
-    Threads, as neither io_uring nor Linux AIO is allowed everywhere, and AIO needs O_DIRECT.
+    It announces nothing: a guest that heard of one disk's end after it looked at the next would lose that.
     """
+    return ["-device", "virtio-scsi-device,id=scsi,hotplug=off,num_queues=1"]
+
+
+def _disk(slot: int, disk: Disk) -> list[str]:
+    return ["-blockdev", json.dumps(_blocks(slot, disk)), "-device", json.dumps(_device(slot, disk))]
+
+
+def _node(slot: int) -> str:
+    """What block node and device of a slot are called."""
+    return f"slot{slot}"
+
+
+def _device(slot: int, disk: Disk) -> dict[str, object]:
+    """Faults of the host's file system reach the guest as I/O errors: a stopped VM would tell nobody."""
     return {
-        "driver": "file",
+        "driver": "scsi-hd",
+        "id": _node(slot),
+        "bus": "scsi.0",
+        "scsi-id": slot,
+        "drive": _node(slot),
+        "serial": _node(slot),
+        "write-cache": "off" if disk.cache in ("writethrough", "directsync") else "on",
+        "werror": "report",
+        "rerror": "report",
+    }
+
+
+def _blocks(slot: int, disk: Disk) -> dict[str, object]:
+    """Host page cache with the guest's flushes honoured (writeback) by default: shared images are read once.
+
+    Threads, as neither io_uring nor Linux AIO is allowed everywhere, and AIO needs O_DIRECT.  The words of
+    ``cache`` are those of qemu-system(1), "cache".
+    """
+    cache = {"direct": disk.cache in ("none", "directsync"), "no-flush": disk.cache == "unsafe"}
+    file = {
+        "driver": "host_device" if disk.path.is_block_device() else "file",
         "filename": str(disk.path),
         "read-only": disk.read_only,
         "aio": "threads",
         "discard": "unmap",
         "locking": "off" if disk.read_only else "auto",  # an image is shared, with UML's machines too
+        "cache": cache,
+    }
+    return {
+        "driver": str(disk.format),
+        "node-name": _node(slot),
+        "read-only": disk.read_only,
+        "discard": "unmap",
+        "cache": cache,
+        "file": file,
     }
 
 
@@ -230,7 +320,14 @@ def _kernel(config: MachineConfig) -> list[str]:
     """panic=-1 and reboot=t with -no-reboot: a guest that panics or powers off ends its QEMU."""
     arguments = [
         *("console=ttyS0", "quiet", "panic=-1", "reboot=t"),
-        *("8250.nr_uarts=1", "no_timer_check", "tsc=reliable", "i8042.noaux", "i8042.nokbd"),
+        *(
+            "scsi_mod.scan=manual",
+            "8250.nr_uarts=1",
+            "no_timer_check",
+            "tsc=reliable",
+            "i8042.noaux",
+            "i8042.nokbd",
+        ),
         *config.kernel_arguments,
     ]
     files = ["-kernel", str(config.kernel), "-initrd", str(config.initramfs)]

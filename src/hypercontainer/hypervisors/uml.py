@@ -14,21 +14,31 @@ import shutil
 from pathlib import Path
 from typing import ClassVar
 
-from hypercontainer.errors import HypervisorError
-from hypercontainer.hypervisors import _mconsole, _probe
+from hypercontainer.errors import HypervisorError, Unsupported
+from hypercontainer.hypervisors import _mconsole, _probe, _shares
 from hypercontainer.hypervisors._vmm import (
     CHANNEL_DESCRIPTOR,
     CONTROL_DESCRIPTOR,
     VmmHypervisor,
     VmmMachine,
+    check_disk,
     socket_nic_descriptors,
 )
-from hypercontainer.model.machine import Capabilities, Disk, Isolation, MachineConfig, Nic, NicKind
+from hypercontainer.model.machine import (
+    Capabilities,
+    Disk,
+    Isolation,
+    MachineConfig,
+    Nic,
+    NicKind,
+    ShareKind,
+)
 from hypercontainer.process import ProcessId
 
 RUN_DIR = f"/proc/self/fd/{CONTROL_DESCRIPTOR}"  # the run directory as UML sees it
 NAME = "uml"  # UML's umid: its mconsole is NAME/mconsole in the run directory
 INITRAMFS = "initramfs"
+REMOVE_TRIES = 50
 SLOTS = 16  # MAX_DEV of arch/um/drivers/ubd_kern.c
 
 
@@ -41,13 +51,27 @@ class UmlMachine(VmmMachine):
     async def resume(self) -> None:
         await self._command("go")
 
-    async def swap_disk(self, slot: int, disk: Disk) -> None:
+    async def swap_disk(self, slot: int, disk: Disk | None) -> None:
         """Remove the block device, which fails while it is open, and make it anew."""
-        with contextlib.suppress(HypervisorError):  # what an interrupted swap has removed
-            await self._command(f"config ubd{slot}")
-            await self._command(f"remove ubd{slot}")
-        _link(self.run_dir / _slot_name(slot), disk.path)
-        await self._command(f"config {_ubd(slot, disk)}")
+        if not 0 <= slot < SLOTS:
+            raise Unsupported(f"uml has {SLOTS} disk slots, and {slot} is asked")
+        if disk and not disk.path.exists():
+            raise HypervisorError(f"a machine's file is missing: {disk.path}")
+        if await self._command(f"config ubd{slot}"):  # else it has none
+            await self._remove(slot)
+        if disk:
+            check_disk(disk, Uml.capabilities.disk_formats)
+            _link(self.run_dir / _slot_name(slot), disk.path)
+            await self._command(f"config {_ubd(slot, disk)}")
+
+    async def _remove(self, slot: int) -> None:
+        """The guest's search for partitions keeps a new disk open for some milliseconds: try again."""
+        for _ in range(REMOVE_TRIES - 1):
+            with contextlib.suppress(HypervisorError):
+                await self._command(f"remove ubd{slot}")
+                return
+            await asyncio.sleep(0.01)
+        await self._command(f"remove ubd{slot}")
 
     async def _command(self, text: str) -> str:
         return await _mconsole.command(self.run_dir / NAME / "mconsole", text)
@@ -57,6 +81,7 @@ class Uml(VmmHypervisor, name="uml", order=3):
     """UML has one CPU, and its guests' pages are a file that must be memory: /dev/shm."""
 
     title = "UML"
+    run_dir_descriptor = CONTROL_DESCRIPTOR
     capabilities: ClassVar = Capabilities(
         isolation=Isolation.PROCESS,
         kernel="um",
@@ -66,6 +91,7 @@ class Uml(VmmHypervisor, name="uml", order=3):
         nics=frozenset({NicKind.TAP, NicKind.PACKET}),
         pause=True,
         swap_disks=True,
+        share=ShareKind.HOSTFS,
     )
 
     async def missing(self, *, cache: Path) -> str | None:
@@ -85,6 +111,7 @@ class Uml(VmmHypervisor, name="uml", order=3):
             f"initrd={RUN_DIR}/{INITRAMFS}",
             *(_ubd(slot, disk) for slot, disk in enumerate(config.disks)),
             *(_nic(number, nic, nics.get(nic.mac)) for number, nic in enumerate(config.nics)),
+            f"hostfs={RUN_DIR}/{_shares.DIRECTORY}",
             *("con=null", "con0=null,fd:1", "ssl=null", "quiet", "panic=-1"),
             *config.kernel_arguments,
         ]
