@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -171,3 +173,42 @@ def test_an_attached_run_goes_on_with_the_next_hyperd(killable: Hyper) -> None:
     assert (first + out).decode().split("\n") == [f"out {number}" for number in range(1, 61)] + [""]
     errors = [line for line in err.decode().splitlines() if not line.startswith("hyper: hyperd went away")]
     assert errors == [f"err {number}" for number in range(1, 61)]
+
+
+def test_an_attached_exec_goes_on_with_the_next_hyperd(killable: Hyper) -> None:
+    """Also when it ends while there is none."""
+    killable.ok("run", "-d", "--network", "none", "-m", "48m", "--name", "web", "busybox", "sleep", "1000")
+    script = "for i in $(seq 30); do echo out $i; echo err $i >&2; sleep 0.05; done; exit 21"
+    child = killable.spawn("exec", "web", "sh", "-c", script)
+    assert child.stdout is not None
+    first = child.stdout.readline()
+    time.sleep(0.5)
+    _kill_whoever_runs(killable)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 21, err
+    assert (first + out).decode().split("\n") == [f"out {number}" for number in range(1, 31)] + [""]
+    errors = [line for line in err.decode().splitlines() if not line.startswith("hyper: hyperd went away")]
+    assert errors == [f"err {number}" for number in range(1, 31)]
+
+
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_no_byte_of_stdin_is_lost_or_doubled_when_hyperd_dies(killable: Hyper, verb: str) -> None:
+    """Killed again and again while much goes in: what the guest had not taken is sent again."""
+    data = os.urandom(24 << 20)
+    words: tuple[str, ...]
+    if verb == "run":
+        words = ("run", "-i", "--network", "none", "-m", "48m", "busybox", "sha256sum")
+    else:
+        killable.ok("run", "-d", "--network", "none", "-m", "48m", "--name", "web", "busybox", "sleep", "999")
+        words = ("exec", "-i", "web", "sha256sum")
+    with killable.spawn(*words, stdin=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        for at in range(0, len(data), 1 << 20):
+            child.stdin.write(data[at : at + (1 << 20)])
+            if at in (4 << 20, 12 << 20, 20 << 20):
+                _kill_whoever_runs(killable)
+        child.stdin.close()
+        out = child.stdout.read()
+        assert child.wait(timeout=60) == 0
+    assert out.split()[0].decode() == hashlib.sha256(data).hexdigest()

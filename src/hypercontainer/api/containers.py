@@ -11,6 +11,7 @@ from hypercontainer.api.messages import Stream, Upgrade
 from hypercontainer.api.pods import Seconds, Signal
 from hypercontainer.api.routing import Routes
 from hypercontainer.api.streaming import FRAMES, attached, in_batches
+from hypercontainer.engine.streams import Seen
 from hypercontainer.errors import (
     Conflict,
     ContainerNotFound,
@@ -23,16 +24,17 @@ from hypercontainer.errors import (
 )
 from hypercontainer.model import frames
 from hypercontainer.model.pod import ExecSpec
-from hypercontainer.model.rest import ContainerView, ExecView, WaitView
+from hypercontainer.model.rest import ContainerView, ExecView, ProcessView, WaitView
 
 if TYPE_CHECKING:
     from hypercontainer.engine.engine import Engine
-    from hypercontainer.engine.output import LogRecord
+    from hypercontainer.engine.follower import LogRecord
 
 routes = Routes()
 
 Lines = Annotated[int, Meta(ge=0)]
 Time = Annotated[float, Meta(ge=0)]
+Offset = Annotated[int, Meta(ge=0, le=2**62)]
 
 
 @routes.get("/v1/containers")
@@ -80,13 +82,19 @@ async def kill_container(engine: Engine, container: str, *, signal: Signal = 9) 
     await engine.signal_container(container, signal)
 
 
+@routes.get("/v1/containers/{container}/processes", errors=(ContainerNotFound, InvalidState, GuestError))
+async def container_processes(engine: Engine, container: str) -> list[ProcessView]:
+    """The processes of a container, at most 1,000."""
+    return await engine.container_processes(container)
+
+
 @routes.get("/v1/containers/{container}/wait", errors=(ContainerNotFound,))
 async def wait_for_container(engine: Engine, container: str) -> WaitView:
     """Held open until the container has ended."""
     return WaitView(exit_code=await engine.wait_container(container))
 
 
-@routes.get("/v1/containers/{container}/logs", errors=(ContainerNotFound,), media_type=FRAMES)
+@routes.get("/v1/containers/{container}/logs", errors=(ContainerNotFound, InvalidState), media_type=FRAMES)
 def logs(
     engine: Engine,
     container: str,
@@ -97,8 +105,7 @@ def logs(
     until: Time = 0,
 ) -> Stream:
     """What the container printed: frames of u64 nanoseconds since the epoch (big-endian) and data."""
-    found = engine.container(container)  # refuses before the stream begins
-    records = engine.logs(found.id, follow=follow, tail=tail, since=since, until=until)
+    records = engine.logs(container, follow=follow, tail=tail, since=since, until=until)
     return Stream(chunks=in_batches(_framed(records)), content_type=FRAMES)
 
 
@@ -119,9 +126,17 @@ async def attach(
     start: bool = False,
     from_start: bool = False,
     timeline: bool = False,
+    run: Offset | None = None,
+    stdout: Offset = 0,
+    stderr: Offset = 0,
 ) -> Upgrade:
-    """Take the connection over for the container's streams; start starts it first, or its pod."""
-    attachment = await engine.attach(container, start=start, from_start=from_start)
+    """Take the connection over for the container's streams; start starts it first, or its pod.
+
+    With run (the header Hyper-Run of an earlier attach): go on behind the bytes that were seen of it, also
+    when it has ended since.
+    """
+    seen = None if run is None else Seen(run=run, stdout=stdout, stderr=stderr)
+    attachment = await engine.attach(container, start=start, from_start=from_start, seen=seen)
     return attached(attachment, timeline=timeline)
 
 
@@ -137,7 +152,27 @@ async def start_exec(engine: Engine, exec_id: str) -> Upgrade:
     return attached(await engine.start_exec(exec_id))
 
 
+@routes.post("/v1/execs/{exec_id}/detach", errors=(ExecNotFound, InvalidState, GuestError))
+async def start_detached_exec(engine: Engine, exec_id: str) -> ExecView:
+    """Start the process and leave it to itself; what it prints goes nowhere."""
+    return await engine.start_detached_exec(exec_id)
+
+
+@routes.post("/v1/execs/{exec_id}/attach", errors=(ExecNotFound, InvalidState), upgrade=True)
+def attach_exec(
+    engine: Engine, exec_id: str, *, run: Offset, stdout: Offset = 0, stderr: Offset = 0
+) -> Upgrade:
+    """Go on where an attached client was when hyperd died: run is the header Hyper-Run of its start."""
+    return attached(engine.attach_exec(exec_id, Seen(run=run, stdout=stdout, stderr=stderr)))
+
+
+@routes.get("/v1/execs/{exec_id}/wait", errors=(ExecNotFound, InvalidState, HypervisorError))
+async def wait_for_exec(engine: Engine, exec_id: str) -> WaitView:
+    """Held open until the process has ended."""
+    return WaitView(exit_code=await engine.wait_exec(exec_id))
+
+
 @routes.get("/v1/execs/{exec_id}", errors=(ExecNotFound,))
 def inspect_exec(engine: Engine, exec_id: str) -> ExecView:
-    """The state of a further process."""
+    """The state of a further process; known as long as its pod runs."""
     return engine.exec(exec_id)

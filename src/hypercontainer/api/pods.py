@@ -23,6 +23,7 @@ from hypercontainer.model.rest import (
     ContainerView,
     PodDetails,
     PodView,
+    ProcessView,
     StatisticsView,
     TimelineView,
     WaitView,
@@ -138,5 +139,11 @@ def timeline(engine: Engine, pod: str) -> TimelineView:
 
 @routes.get("/v1/pods/{pod}/statistics", errors=(PodNotFound, InvalidState, GuestError))
 async def statistics(engine: Engine, pod: str) -> StatisticsView:
-    """The memory of the pod's machine, from inside and from outside."""
+    """What the pod's machine and its containers use, from inside and from outside."""
     return await engine.statistics(pod)
+
+
+@routes.get("/v1/pods/{pod}/processes", errors=(PodNotFound, InvalidState, GuestError))
+async def pod_processes(engine: Engine, pod: str) -> list[ProcessView]:
+    """The processes of all containers of a pod, at most 1,000."""
+    return await engine.pod_processes(pod)

@@ -22,6 +22,7 @@ UPGRADE = "hyper"
 FRAMES = "application/vnd.hyper.frames"
 JSON_LINES = "application/jsonl"
 
+NOBODY_READS = 2**64 - 1  # the process has stdin, or has closed it: what is sent is dropped
 _SIZE = struct.Struct(">HH")
 _BATCH = 1 << 16  # bytes of small pieces that are sent as one
 
@@ -29,14 +30,23 @@ _BATCH = 1 << 16  # bytes of small pieces that are sent as one
 def attached(attachment: Attachment, *, timeline: bool = False) -> Upgrade:
     """The answer that ties ``attachment`` to the client's connection, until either ends.
 
-    ``timeline``: send the pod's before the end.
+    ``timeline``: send the pod's before the end.  The headers are what a client needs to go on with the
+    next daemon when this one dies: Hyper-Run says which run it is, and Hyper-Stdin, -Stdout and -Stderr
+    at which bytes of its streams this client begins.
     """
 
     async def serve(client: Takeover) -> None:
         with contextlib.suppress(ConnectionError):  # detached: the process goes on
             await _Session(attachment, client, timeline=timeline).run()
 
-    return Upgrade(protocol=UPGRADE, serve=serve, close=attachment.close, headers=(("Content-Type", FRAMES),))
+    headers = (
+        ("Content-Type", FRAMES),
+        ("Hyper-Run", str(attachment.begin.run)),
+        ("Hyper-Stdin", str(attachment.stdin)),
+        ("Hyper-Stdout", str(attachment.begin.stdout)),
+        ("Hyper-Stderr", str(attachment.begin.stderr)),
+    )
+    return Upgrade(protocol=UPGRADE, serve=serve, close=attachment.close, headers=headers)
 
 
 class _Session:
@@ -50,9 +60,10 @@ class _Session:
     async def run(self) -> None:
         """Until the process has ended and all is said, or the client has gone."""
         tasks = [
-            asyncio.create_task(work) for work in (self._tell_all(), self._client.gone(), self._take_input())
+            asyncio.create_task(work)
+            for work in (self._tell_all(), self._client.gone(), self._take_input(), self._tell_taken())
         ]
-        told, gone, _ = tasks
+        told, gone, *_ = tasks
         try:
             await asyncio.wait({told, gone}, return_when=asyncio.FIRST_COMPLETED)
             if told.done():
@@ -103,6 +114,14 @@ class _Session:
             await self._send_error(error)
         except ConnectionError:
             pass
+
+    async def _tell_taken(self) -> None:
+        """How much of stdin need not be sent again should this daemon die."""
+        taken = self._attachment.stdin
+        with contextlib.suppress(HyperError, ConnectionError):
+            while taken < NOBODY_READS:
+                taken = await self._attachment.taken(taken)
+                await self._send(StreamKind.STDIN_TAKEN, taken.to_bytes(8, "big"))
 
     async def _take(self, kind: int, payload: bytes) -> None:
         match kind:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from hypercontainer.api.messages import Answer
+from msgspec import Meta
+
+from hypercontainer.api.messages import Answer, Stream
 from hypercontainer.api.routing import Routes
-from hypercontainer.errors import Unavailable
-from hypercontainer.model.rest import DoctorView, InfoView, MachineView, VersionView
+from hypercontainer.api.streaming import JSON_LINES
+from hypercontainer.engine.events import parse_filter
+from hypercontainer.errors import InvalidRequest, Unavailable
+from hypercontainer.model.json import encode
+from hypercontainer.model.rest import DoctorView, EventView, InfoView, MachineView, VersionView
 
 if TYPE_CHECKING:
     from hypercontainer.engine.engine import Engine
 
 routes = Routes()
+
+Time = Annotated[float, Meta(ge=0)]
 
 
 @routes.get("/v1/ping", media_type="text/plain")
@@ -51,3 +60,16 @@ def openapi(_: Engine) -> Answer:
 def machines(engine: Engine) -> list[MachineView]:
     """The machines that run."""
     return engine.machines()
+
+
+@routes.get("/v1/events", errors=(InvalidRequest,), media_type=JSON_LINES, items=EventView)
+def events(engine: Engine, *, since: Time = 0, until: Time = 0, filter: tuple[str, ...] = ()) -> Stream:
+    """What happens, as it does; since: also what happened, of the newest 1,024; filter: KEY=VALUE."""
+    parsed = [parse_filter(text) for text in filter]
+    return Stream(chunks=_lines(engine.host.events.listen(since, until, parsed)), content_type=JSON_LINES)
+
+
+async def _lines(events: AsyncIterator[EventView]) -> AsyncIterator[bytes]:
+    async with contextlib.aclosing(cast("Any", events)):
+        async for event in events:
+            yield encode(event) + b"\n"

@@ -6,15 +6,17 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from hypercontainer.cli import output
 from hypercontainer.cli.terminal import Abandoned, AttachedStreams, ConnectionLost, Detached, OutputClosed
-from hypercontainer.client import Attached, Client
-from hypercontainer.errors import InvalidState, Unavailable
+from hypercontainer.client import Attached, Client, Seen
+from hypercontainer.errors import Unavailable
 
 ABANDONED = 130
 OUTPUT_CLOSED = 128 + signal.SIGPIPE
+Again = Callable[[Client, Seen], Attached]
 _LIVES = 5  # deaths of hyperd that one attached process may see
 _PAUSE_S = 0.2
 
@@ -27,12 +29,12 @@ def carry(
     detach_keys: str,
     forward_signals: bool = True,
     owns_process: bool = False,
-    container: str = "",
+    again: Again | None = None,
 ) -> tuple[int, dict[str, Any] | None]:
     """The exit status for hyper, and the timeline when one was asked for.
 
     ``owns_process``: it was started for us, so it gets SIGPIPE when nobody reads our output any more.
-    ``container``: whose main process it is, shown from its first byte; if hyperd dies, the next one serves.
+    ``again``: attaches to the process through the next hyperd, if this one dies, behind what was seen.
     """
     sys.stdout.flush()
     streams = AttachedStreams(
@@ -44,7 +46,7 @@ def carry(
     )
     with attached:
         try:
-            return _carried(streams, container), streams.timeline
+            return _carried(streams, again), streams.timeline
         except Detached:
             print("\r\nread escape sequence", file=sys.stderr)
             return 0, None
@@ -58,31 +60,21 @@ def carry(
             return OUTPUT_CLOSED, None
 
 
-def _carried(streams: AttachedStreams, container: str) -> int:
-    """The exit code, also when hyperd dies meanwhile, unless it took input with it that nobody has now."""
+def _carried(streams: AttachedStreams, again: Again | None) -> int:
+    """The exit code, also when hyperd dies meanwhile."""
     for _ in range(_LIVES):
         try:
             return streams.run()
         except ConnectionLost:
-            if not container or (streams.has_sent_data and not streams.terminal):
+            if again is None:
                 raise
         try:
-            client = Client.default()
-            streams.resume(client.containers.attach(container, from_start=True))
-        except InvalidState:  # it has ended meanwhile
-            return _ended(client, streams, container)
+            streams.resume(again(Client.default(), streams.seen))
         except Unavailable:  # this one died, too
             time.sleep(_PAUSE_S)
         else:
             output.note("hyperd went away; going on with the next one")
     return streams.run()
-
-
-def _ended(client: Client, streams: AttachedStreams, container: str) -> int:
-    streams.skip_shown()
-    for frame in client.containers.logs(container):
-        streams.show(frame.stream, frame.data)
-    return client.containers.wait(container)
 
 
 def silence_output() -> None:

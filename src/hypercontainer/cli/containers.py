@@ -11,7 +11,7 @@ from hypercontainer.cli import output
 from hypercontainer.cli.parser import Command, add_format
 from hypercontainer.cli.pods import each
 from hypercontainer.client import Client, Record
-from hypercontainer.errors import InvalidRequest, InvalidState, PodNotFound
+from hypercontainer.errors import ContainerNotFound, ExecNotFound, InvalidRequest, InvalidState, PodNotFound
 
 _DETACH_KEYS = "ctrl-p,ctrl-q"
 
@@ -122,12 +122,15 @@ def _is_id(record: Record, value: str) -> bool:
 def _exec_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-i", "--interactive", action="store_true", help="pass stdin on")
     parser.add_argument("-t", "--tty", action="store_true", help="give it a terminal (and stdin)")
-    parser.add_argument("-d", "--detach", action="store_true", help="leave it running")
+    parser.add_argument("-d", "--detach", action="store_true", help="leave it running; print its id")
     parser.add_argument("-e", "--env", action="append", metavar="NAME[=VALUE]", help="set a variable")
     parser.add_argument("--env-file", action="append", metavar="FILE", help="variables, one a line")
     parser.add_argument("-w", "--workdir", default="", metavar="DIR", help="where it starts")
     parser.add_argument("-u", "--user", default="", metavar="USER[:GROUP]", help="names or numbers")
     parser.add_argument("--privileged", action="store_true", help="with every capability inside the machine")
+    parser.add_argument(
+        "-m", "--vm", action="store_true", help="in the machine itself, outside of the pod: see hyperstart"
+    )
     parser.add_argument("--detach-keys", default=_DETACH_KEYS, metavar="KEYS", help=f"({_DETACH_KEYS})")
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="CONTAINER COMMAND...")
 
@@ -144,16 +147,16 @@ def _exec(arguments: argparse.Namespace) -> int:
     client = Client.default()
     name, *command = arguments.words
     made = client.containers.create_exec(name, _exec_spec(arguments, command))
-    attached = client.execs.start(made.id)
     if arguments.detach:
-        attached.close()
+        print(client.execs.detach(made.id).id)
         return 0
     status, _ = carry(
-        attached,
+        client.execs.start(made.id),
         terminal=arguments.tty,
         stdin=arguments.interactive or arguments.tty,
         detach_keys=arguments.detach_keys,
         owns_process=True,
+        again=lambda client, seen: client.execs.attach_again(made.id, seen),
     )
     return status
 
@@ -169,6 +172,7 @@ def _exec_spec(arguments: argparse.Namespace, command: list[str]) -> dict[str, A
         "terminal": arguments.tty,
         "stdin": (arguments.interactive or arguments.tty) and not arguments.detach,
         "privileged": arguments.privileged,
+        "in_machine": arguments.vm,
     }
 
 
@@ -181,30 +185,42 @@ def _logs_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since", default="", metavar="TIME", help="10m, 2026-05-01T10:00:00Z, or seconds")
     parser.add_argument("--until", default="", metavar="TIME", help="as --since")
     parser.add_argument("-t", "--timestamps", action="store_true", help="the time before each line")
-    parser.add_argument("name", metavar="CONTAINER", help="or a pod, for its first container")
+    parser.add_argument("name", metavar="NAME", help="a container, or a pod for all of its containers")
 
 
 def _logs(arguments: argparse.Namespace) -> int:
     from hypercontainer.cli.attachment import OUTPUT_CLOSED, silence_output
-    from hypercontainer.cli.logs import LogPrinter, moment
+    from hypercontainer.cli.logs import LogPrinter, merged, moment
     from hypercontainer.cli.terminal import OutputClosed
 
     now = time.time()
-    frames = Client.default().containers.logs(
-        arguments.name,
-        follow=arguments.follow,
-        tail=_tail(arguments.tail),
-        since=moment(arguments.since, now=now),
-        until=moment(arguments.until, now=now),
-    )
-    printer = LogPrinter(timestamps=arguments.timestamps)
+    client = Client.default()
+    how = {
+        "follow": arguments.follow,
+        "tail": _tail(arguments.tail),
+        "since": moment(arguments.since, now=now),
+        "until": moment(arguments.until, now=now),
+    }
+    logs = {c.name: client.containers.logs(c.id, **how) for c in _containers_of(client, arguments.name)}
+    printers = {
+        name: LogPrinter(timestamps=arguments.timestamps, prefix=f"{name} | " if len(logs) > 1 else "")
+        for name in logs
+    }
     try:
-        for frame in frames:
-            printer.show(frame)
+        for name, frame in merged(logs, follow=arguments.follow):
+            printers[name].show(frame)
     except OutputClosed:
         silence_output()
         return OUTPUT_CLOSED
     return 0
+
+
+def _containers_of(client: Client, name: str) -> list[Record]:
+    """The container of that name or id, or all those of a pod."""
+    container = client.containers.get(name)
+    if container.name == name or container.id.startswith(name):
+        return [container]
+    return list(client.pods.get(container.pod).pod.containers)
 
 
 def _tail(text: str) -> int | None:
@@ -243,6 +259,7 @@ def _attach(arguments: argparse.Namespace) -> int:
         stdin=container.stdin and not arguments.no_stdin,
         detach_keys=arguments.detach_keys,
         forward_signals=arguments.sig_proxy == "true",
+        again=lambda client, seen: client.containers.attach_again(container.id, seen),
     )
     return status
 
@@ -284,8 +301,18 @@ def signal_number(text: str) -> int:
 def _wait(arguments: argparse.Namespace) -> int:
     client = Client.default()
     for name in arguments.names:
-        print(client.containers.wait(name), flush=True)
+        print(_wait_for(client, name), flush=True)
     return 0
+
+
+def _wait_for(client: Client, name: str) -> int:
+    try:
+        return client.containers.wait(name)
+    except ContainerNotFound as missing:
+        try:
+            return client.execs.wait(name)
+        except ExecNotFound:
+            raise missing from None
 
 
 COMMANDS = {
@@ -298,17 +325,19 @@ COMMANDS = {
     ),
     "exec": Command(
         usage="exec [OPTIONS] CONTAINER COMMAND [ARGUMENT...]",
-        description="Run a command in a running container; the exit status is the command's.",
+        description="Run a command in a running container; the exit status is the command's.\n"
+        "With -d it is left alone: `hyper wait ID` gives its status, `hyper inspect ID` its state.",
         arguments=_exec_arguments,
         run=_exec,
         failure_status=125,
         words_follow=True,
         examples="hyper exec -t web sh\nhyper exec -e LEVEL=debug web env\n"
-        "tar c . | hyper exec -i web tar x -C /srv",
+        "tar c . | hyper exec -i web tar x -C /srv\nhyper exec -m web dmesg",
     ),
     "logs": Command(
-        usage="logs [OPTIONS] CONTAINER",
-        description="Show what a container printed; its stdout and stderr go to ours.",
+        usage="logs [OPTIONS] NAME",
+        description="Show what a container printed; its stdout and stderr go to ours. Of a pod with several\n"
+        "containers all are shown, each line after its container's name.",
         arguments=_logs_arguments,
         run=_logs,
         examples="hyper logs -f web\nhyper logs --tail 20 -t web\nhyper logs --since 10m web",
@@ -329,9 +358,9 @@ COMMANDS = {
     ),
     "wait": Command(
         usage="wait NAME...",
-        description="Wait until containers, or the first ones of pods, have ended; print their exit codes.",
+        description="Wait until containers, first ones of pods, or execs have ended; print their exit codes.",
         arguments=lambda parser: parser.add_argument(
-            "names", nargs="+", metavar="NAME", help="pods or containers"
+            "names", nargs="+", metavar="NAME", help="pods, containers or ids of execs"
         ),
         run=_wait,
     ),

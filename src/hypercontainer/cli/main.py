@@ -31,7 +31,8 @@ VERBS = {
     "unpause": ("pods", "Let paused pods go on"),
     "ports": ("networks", "List, add or delete published ports of a pod"),
     "service": ("networks", "List, set or remove services of a pod: its own load balancers"),
-    "stats": ("pods", "Show the memory of pods and of their machines"),
+    "stats": ("stats", "Show what containers use, or pods and their machines"),
+    "top": ("top", "Show the processes of a container or pod"),
     "ps": ("containers", "List containers, as Docker does"),
     "exec": ("containers", "Run a command in a running container"),
     "logs": ("containers", "Show what a container printed"),
@@ -48,6 +49,7 @@ VERBS = {
     "rmi": ("images", "Remove images"),
     "info": ("system", "Show the state of hyperd and of this host"),
     "version": ("system", "Show the versions of hyper, hyperd and the guest kernel"),
+    "events": ("events", "Show what happens, as it does"),
     "doctor": ("system", "Check what this host can do, and what is missing"),
 }
 _GROUPS = (
@@ -55,12 +57,12 @@ _GROUPS = (
         "Pods",
         (
             *("run", "create", "start", "stop", "rm", "replace", "rename", "vm"),
-            *("list", "pause", "unpause", "ports", "service", "stats"),
+            *("list", "pause", "unpause", "ports", "service", "stats", "top"),
         ),
     ),
     ("Containers", ("ps", "exec", "logs", "attach", "kill", "cp", "wait")),
     ("Images", ("images", "pull", "load", "import", "tag", "rmi")),
-    ("System", ("inspect", "info", "version", "doctor")),
+    ("System", ("inspect", "events", "info", "version", "doctor")),
 )
 _SYNONYMS = {
     "ls": "list",
@@ -68,7 +70,6 @@ _SYNONYMS = {
     "pods": "list",
     "containers": "ps",
     "login": "pull",
-    "top": "stats",
 }
 INTERRUPTED = 130  # 128 + SIGINT
 BROKEN_PIPE = 141  # 128 + SIGPIPE, what the shell shows for a program that has no reader

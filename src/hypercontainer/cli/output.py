@@ -131,6 +131,11 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
+def printable(text: str) -> str:
+    """A stranger's words, fit for one line of a terminal: control characters are escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def ports(mappings: Iterable[Mapping[str, Any]]) -> str:
     """``0.0.0.0:8080->80/tcp``; neighbours are joined to ranges as in ``docker ps``."""
     ordered = sorted(

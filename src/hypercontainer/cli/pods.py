@@ -1,4 +1,4 @@
-"""Verbs about pods: start, stop, rm, rename, list, pause, unpause, stats."""
+"""Verbs about pods: start, stop, rm, rename, list, pause, unpause."""
 
 from __future__ import annotations
 
@@ -81,7 +81,13 @@ def _start_attached(client: Client, arguments: argparse.Namespace) -> int:
         container = _first_container(client, pod_id(client, arguments.names[0]))
     attached = client.containers.attach(container.id, start=True)
     stdin = arguments.interactive and container.stdin
-    status, _ = carry(attached, terminal=container.terminal, stdin=stdin, detach_keys=arguments.detach_keys)
+    status, _ = carry(
+        attached,
+        terminal=container.terminal,
+        stdin=stdin,
+        detach_keys=arguments.detach_keys,
+        again=lambda client, seen: client.containers.attach_again(container.id, seen),
+    )
     return status
 
 
@@ -270,38 +276,6 @@ def _vm(machine: Record, *, whole: bool) -> Sequence[str]:
     )
 
 
-# --- stats ---
-
-
-def _stats_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="*", metavar="POD", help="by default all that run")
-    parser.add_argument("--format", choices=("table", "json"), default="table", help="'json': one line each")
-    parser.add_argument("--no-stream", action="store_true", help=argparse.SUPPRESS)  # it never streams
-
-
-def _stats(arguments: argparse.Namespace) -> int:
-    client = Client.default()
-    if arguments.names:
-        pods = [client.pods.get(pod_id(client, name)).pod for name in arguments.names]
-    else:
-        pods = [pod for pod in client.pods.list() if pod.state != "created"]
-    found = [(pod, client.pods.statistics(pod.id)) for pod in pods]
-    if arguments.format == "json":
-        output.json_lines({"pod": pod.id, "name": pod.name, **statistics} for pod, statistics in found)
-    else:
-        header = ("POD ID", "NAME", "UP", "GUEST MEM USAGE / LIMIT", "VMM RSS", "VMM PSS", "VMM PRIVATE")
-        output.table(header, [_stats_row(pod, statistics) for pod, statistics in found])
-    return 0
-
-
-def _stats_row(pod: Record, statistics: Record) -> Sequence[str]:
-    used, total = (output.bytes_size(statistics[key]) for key in ("memory_used", "memory_total"))
-    vmm = (output.bytes_size(statistics[key]) for key in ("vmm_rss", "vmm_pss", "vmm_private"))
-    return (
-        output.short(pod.id), pod.name, output.duration(statistics.uptime_s), f"{used} / {total}", *vmm
-    )  # fmt: skip
-
-
 _POD_NAMES = "names, ids, or beginnings of ids"
 
 COMMANDS = {
@@ -355,11 +329,5 @@ COMMANDS = {
         description="Let paused pods go on.",
         arguments=_names(_POD_NAMES),
         run=_unpause,
-    ),
-    "stats": Command(
-        usage="stats [OPTIONS] [POD...]",
-        description="Show what pods use: memory as the guest sees it, and as the host does.",
-        arguments=_stats_arguments,
-        run=_stats,
     ),
 }

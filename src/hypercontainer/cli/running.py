@@ -185,7 +185,9 @@ def _run_attached(client: Client, pod: Record, arguments: argparse.Namespace, ma
             detach_keys=arguments.detach_keys,
             forward_signals=arguments.sig_proxy == "true",
             owns_process=True,
-            container=container.id,
+            again=lambda client, seen: client.containers.attach_again(
+                container.id, seen, timeline=arguments.timeline
+            ),
         )
     except BaseException:  # Ctrl-C as well
         _remove_unstarted(client, pod)

@@ -154,9 +154,9 @@ def _print_verdict(drivers: Sequence[Record]) -> None:
 
 def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--type", choices=("pod", "container", "image"), help="when one name is several things"
+        "--type", choices=("pod", "container", "image", "exec"), help="when one name is several things"
     )
-    parser.add_argument("names", nargs="+", metavar="NAME", help="pods, containers or images")
+    parser.add_argument("names", nargs="+", metavar="NAME", help="pods, containers, images or ids of execs")
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
@@ -174,7 +174,12 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def _inspected(client: Client, name: str, kind: str | None) -> Any:
-    ways = {"pod": client.pods.get, "container": client.containers.get, "image": client.images.get}
+    ways = {
+        "pod": client.pods.get,
+        "container": client.containers.get,
+        "image": client.images.get,
+        "exec": client.execs.get,
+    }
     if kind is not None:
         return ways[kind](name)
     for way in ways.values():
@@ -186,7 +191,7 @@ def _inspected(client: Client, name: str, kind: str | None) -> Any:
             if problem.code != "invalid_request":  # no possible name of this kind
                 raise
     raise NotFound(
-        f"there is no pod, container or image {name!r}", hint="see `hyper list` and `hyper images`"
+        f"there is no pod, container, image or exec {name!r}", hint="see `hyper list` and `hyper images`"
     )
 
 
@@ -212,8 +217,8 @@ COMMANDS = {
         examples="hyper doctor\nhyper doctor --quick --format json",
     ),
     "inspect": Command(
-        usage="inspect [--type pod|container|image] NAME...",
-        description="Show all about pods, containers or images as an array of JSON.",
+        usage="inspect [--type pod|container|image|exec] NAME...",
+        description="Show all about pods, containers, images or execs as an array of JSON.",
         arguments=_inspect_arguments,
         run=_inspect,
         examples="hyper inspect web\nhyper inspect --type image debian",

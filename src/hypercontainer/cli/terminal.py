@@ -22,12 +22,13 @@ import tty
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from hypercontainer.client import Attached, error_from
+from hypercontainer.cli.stdin import KeptInput
+from hypercontainer.client import Attached, Seen, error_from
 from hypercontainer.errors import InvalidRequest, Unavailable
 from hypercontainer.model import frames
 
 # The kinds of model.rest.StreamKind, which the command line does not import: msgspec costs 25 ms.
-STDIN, STDOUT, STDERR, EXIT, RESIZE, STDIN_END, SIGNAL, ERROR, TIMELINE = range(9)
+STDIN, STDOUT, STDERR, EXIT, RESIZE, STDIN_END, SIGNAL, ERROR, TIMELINE, STDIN_TAKEN = range(10)
 
 _PIPE_SIZE = 1 << 20
 _NOT_FORWARDED = {
@@ -150,9 +151,8 @@ class AttachedStreams:
         self._attached = attached
         self._connection = attached.connection
         self._unsent: list[memoryview] = []
-        self._shown = {STDOUT: 0, STDERR: 0}  # bytes
-        self._to_skip = {STDOUT: 0, STDERR: 0}
-        self.has_sent_data = False
+        self._shown = {STDOUT: attached.place.stdout, STDERR: attached.place.stderr}  # bytes of the run
+        self._kept = KeptInput(attached.place.stdin)
         self.terminal = terminal
         self._reads_stdin = stdin
         self._stdin_is_terminal = stdin and os.isatty(0)
@@ -177,15 +177,20 @@ class AttachedStreams:
         assert self._exit_code is not None
         return self._exit_code
 
+    @property
+    def seen(self) -> Seen:
+        """What the next hyperd need not tell again."""
+        return Seen(self._attached.place.run, self._shown[STDOUT], self._shown[STDERR])
+
     def resume(self, attached: Attached) -> None:
-        """Go on with another connection, which tells all output from the start: what was shown is skipped."""
+        """Go on with another connection, behind what was ``seen``; stdin that was lost is sent again."""
         self._attached = attached
         self._connection = attached.connection
         self._unsent.clear()
-        self.skip_shown()
-
-    def skip_shown(self) -> None:
-        self._to_skip = dict(self._shown)
+        for data in self._kept.again(attached.place.stdin):
+            self._queue(STDIN, data)
+        if self._kept.has_ended:
+            self._queue(STDIN_END)
 
     def _loop(self, wakeup: socket.socket) -> None:
         self._widen_pipes()
@@ -207,7 +212,7 @@ class AttachedStreams:
         poll = select.poll()
         poll.register(wakeup, select.POLLIN)
         poll.register(self._connection, select.POLLIN | (select.POLLOUT if self._unsent else 0))
-        if self._reads_stdin and not self._unsent:  # back-pressure: nothing more until that is gone
+        if self._reads_stdin and not self._unsent and not self._kept.is_full:  # back-pressure
             poll.register(0, select.POLLIN)
         events = dict(poll.poll())
         here: dict[int, Any] = {wakeup.fileno(): wakeup, self._connection.fileno(): self._connection, 0: 0}
@@ -217,8 +222,11 @@ class AttachedStreams:
     # --- to hyperd ---
 
     def _send(self, kind: int, payload: bytes = b"") -> None:
-        self._unsent += [memoryview(frames.header(kind, len(payload))), memoryview(payload)]
+        self._queue(kind, payload)
         self._flush()
+
+    def _queue(self, kind: int, payload: bytes = b"") -> None:
+        self._unsent += [memoryview(frames.header(kind, len(payload))), memoryview(payload)]
 
     def _flush(self) -> None:
         while self._unsent:
@@ -228,7 +236,6 @@ class AttachedStreams:
                 return
             except OSError:  # hyperd has closed it: its last words are still to be read
                 self._unsent.clear()
-                self._reads_stdin = False
                 return
             self._drop_sent(sent)
 
@@ -247,12 +254,13 @@ class AttachedStreams:
             data = b""  # EIO: the terminal has gone
         if not data:
             self._reads_stdin = False
+            self._kept.has_ended = True
             self._send(STDIN_END)
             return
         if self._keys is not None:
             data = self._keys.filter(data)
         if data:
-            self.has_sent_data = True
+            self._kept.add(data)
             self._send(STDIN, data)
 
     def _take_signals(self, wakeup: socket.socket) -> None:
@@ -306,20 +314,19 @@ class AttachedStreams:
 
     def _take_frame(self, kind: int, payload: bytes) -> None:
         if kind in (STDOUT, STDERR):
-            self.show(kind, payload)
+            self._show(kind, payload)
         elif kind == EXIT:
             self._exit_code = int(json.loads(payload)["exit_code"])
         elif kind == ERROR:
             raise error_from(json.loads(payload))
         elif kind == TIMELINE:
             self.timeline = json.loads(payload)
+        elif kind == STDIN_TAKEN:
+            self._kept.taken(int.from_bytes(payload, "big"))
 
-    def show(self, kind: int, data: bytes) -> None:
-        """Print output of stream ``kind``, but for what was shown before a lost connection."""
-        skipped = min(self._to_skip[kind], len(data))
-        self._to_skip[kind] -= skipped
-        self._shown[kind] += len(data) - skipped
-        write_all(kind, memoryview(data)[skipped:])
+    def _show(self, kind: int, data: bytes) -> None:
+        self._shown[kind] += len(data)
+        write_all(kind, data)
 
     def send_last_signal(self, number: int) -> None:
         """Pass on why we leave, and stay until the process ends of it, a moment at most.

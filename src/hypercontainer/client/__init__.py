@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 from hypercontainer.client.http import Answer, Record, connect, decode, error_from, progress, request_head
 from hypercontainer.client.nouns import Containers, Execs, Images, Machines, Pods, System
 from hypercontainer.client.start import ensure_daemon, is_listening
-from hypercontainer.client.streams import Attached, LogFrame
+from hypercontainer.client.streams import Attached, LogFrame, Place, Seen
 from hypercontainer.config import Paths
 from hypercontainer.errors import Unavailable
 
 if TYPE_CHECKING:
     from hypercontainer.tarstream import Readable
 
-__all__ = ["Attached", "Client", "LogFrame", "Record", "ensure_daemon", "error_from", "is_listening"]
+__all__ = ["Attached", "Client", "LogFrame", "Record", "Seen", "ensure_daemon", "error_from", "is_listening"]
 
 
 class Client:
@@ -147,4 +147,4 @@ class Client:
             connection.close()
             raise
         connection.settimeout(None)
-        return Attached(connection, answer.take_rest())
+        return Attached(connection, answer.take_rest(), Place.of(answer.headers))

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING
 from urllib.parse import quote
 
 from hypercontainer.client.http import Download, Record, encode, progress
-from hypercontainer.client.streams import Attached, LogFrame, log_frames
+from hypercontainer.client.streams import Attached, LogFrame, Seen, log_frames
 from hypercontainer.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -39,6 +39,11 @@ class System(_Noun):
     def doctor(self, *, measure: bool = False) -> Record:
         """DoctorView; ``measure`` boots a machine with each driver that works."""
         return self._record("/v1/doctor", measure=measure)
+
+    def events(self, *, since: float = 0, until: float = 0, filters: Sequence[str] = ()) -> Iterator[Record]:
+        """EventView of each, as it happens."""
+        query = {"since": since, "until": until, "filter": list(filters)}
+        return progress(self._client.request("GET", "/v1/events", query=query))
 
     def _record(self, path: str, **query: object) -> Record:
         record: Record = self._client.call("GET", path, query=query)
@@ -130,6 +135,11 @@ class Pods(_Noun):
         views: Records = self._client.call("PUT", _at("pods", name, "services"), body=encode(services))
         return views
 
+    def processes(self, name: str) -> Records:
+        """ProcessView of each."""
+        views: Records = self._client.call("GET", _at("pods", name, "processes"))
+        return views
+
     def _pod(self, method: str, path: str, *, body: bytes | None = None, **query: object) -> Record:
         record: Record = self._client.call(method, path, query=query, body=body)
         return record
@@ -167,6 +177,11 @@ class Containers(_Noun):
     def wait(self, name: str) -> int:
         return int(self._client.call("GET", _at("containers", name, "wait"))["exit_code"])
 
+    def processes(self, name: str) -> Records:
+        """ProcessView of each."""
+        views: Records = self._client.call("GET", _at("containers", name, "processes"))
+        return views
+
     def logs(
         self,
         name: str,
@@ -203,6 +218,11 @@ class Containers(_Noun):
         query = {"path": path, "keep_owners": keep_owners}
         self._client.put(_at("containers", name, "archive"), archive, query=query)
 
+    def attach_again(self, name: str, seen: Seen, *, timeline: bool = False) -> Attached:
+        """Go on behind what was ``seen`` through a connection that hyperd's death has ended."""
+        query = {"timeline": timeline, **seen._asdict()}
+        return self._client.upgrade(_at("containers", name, "attach"), query=query)
+
     def create_exec(self, name: str, spec: ExecSpec | Mapping[str, object]) -> Record:
         """ExecView."""
         record: Record = self._client.call("POST", _at("containers", name, "execs"), body=encode(spec))
@@ -221,6 +241,18 @@ class Execs(_Noun):
 
     def start(self, exec_id: str) -> Attached:
         return self._client.upgrade(_at("execs", exec_id, "start"))
+
+    def detach(self, exec_id: str) -> Record:
+        """Start it and leave it to itself: ExecView."""
+        record: Record = self._client.call("POST", _at("execs", exec_id, "detach"))
+        return record
+
+    def attach_again(self, exec_id: str, seen: Seen) -> Attached:
+        """Go on behind what was ``seen`` through a connection that hyperd's death has ended."""
+        return self._client.upgrade(_at("execs", exec_id, "attach"), query=seen._asdict())
+
+    def wait(self, exec_id: str) -> int:
+        return int(self._client.call("GET", _at("execs", exec_id, "wait"))["exit_code"])
 
 
 class Machines(_Noun):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from hypercontainer.client.http import READ_SIZE, Answer
@@ -16,11 +16,34 @@ class LogFrame(NamedTuple):
     data: bytes
 
 
+class Seen(NamedTuple):
+    """What a client has of a process's output, for the next hyperd: which run, and bytes of its streams."""
+
+    run: int
+    stdout: int
+    stderr: int
+
+
+class Place(NamedTuple):
+    """Where an attachment begins: in which run, and at which bytes of its streams."""
+
+    run: int = 0
+    stdin: int = 0  # so many were accepted before
+    stdout: int = 0
+    stderr: int = 0
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Place:
+        """From the headers Hyper-Run, Hyper-Stdin, Hyper-Stdout and Hyper-Stderr."""
+        return cls(*(int(headers.get(f"hyper-{field}", 0)) for field in cls._fields))
+
+
 class Attached:
     """A connection that carries the frames of one process, both ways; kinds are `rest.StreamKind`."""
 
-    def __init__(self, connection: socket.socket, first: bytes) -> None:
+    def __init__(self, connection: socket.socket, first: bytes, place: Place = Place()) -> None:  # noqa: B008
         self.connection = connection
+        self.place = place
         self._decoder = frames.Decoder()
         self._ready = self._decoder.feed(first)
 

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,24 +20,27 @@ from hypercontainer.engine import (
     copying,
     doctor,
     lifecycle,
-    memory,
+    logs,
     network,
     plan,
     processes,
     recovery,
     replacement,
     slots,
+    statistics,
     views,
     volumes,
 )
+from hypercontainer.engine.attachments import ProcessAttachment, follow_again
 from hypercontainer.engine.choice import Drivers
 from hypercontainer.engine.container import Container, Exec
+from hypercontainer.engine.events import Events
+from hypercontainer.engine.follower import Follower, LogRecord
 from hypercontainer.engine.host import Host
-from hypercontainer.engine.output import LogRecord, tail_position
 from hypercontainer.engine.pod import Pod
-from hypercontainer.engine.process import ProcessAttachment, exit_code
+from hypercontainer.engine.process import exit_code
 from hypercontainer.engine.records import ContainerRecord, PodRecord, Records
-from hypercontainer.engine.streams import Attachment
+from hypercontainer.engine.streams import Attachment, Seen
 from hypercontainer.engine.tasks import Tasks
 from hypercontainer.errors import (
     ContainerNotFound,
@@ -50,7 +52,6 @@ from hypercontainer.errors import (
     Unavailable,
 )
 from hypercontainer.files import remove_tree
-from hypercontainer.guest.protocol import GetStatistics, Statistics
 from hypercontainer.hypervisors import base
 from hypercontainer.images.store import Images
 from hypercontainer.model.network import PortMapping
@@ -66,6 +67,7 @@ from hypercontainer.model.rest import (
     PodDetails,
     PodState,
     PodView,
+    ProcessView,
     RemovedView,
     StatisticsView,
     TimelineView,
@@ -93,11 +95,18 @@ class Engine:
         """Read the records, find the machines that run, and clear away what belongs to nobody."""
         for directory in (paths.state, paths.run, paths.machines, paths.pods, paths.cache):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        events = Events()
         host = Host(
             paths=paths,
             settings=settings,
-            records=Records(paths.database),
-            images=Images(paths.images, settings=settings, certificates=paths.config / "certs.d"),
+            records=Records(paths.database, listener=events),
+            events=events,
+            images=Images(
+                paths.images,
+                settings=settings,
+                certificates=paths.config / "certs.d",
+                changed=lambda action, image, name: events.publish("image", action, image, name),
+            ),
             disks=PodDisks(cache=paths.cache),
             networks=open_networks(settings, paths),
             drivers=Drivers(cache=paths.cache),
@@ -230,19 +239,10 @@ class Engine:
         return self._find_pod(name).timeline.view()
 
     async def statistics(self, name: str) -> StatisticsView:
-        running = self._find_pod(name).running_or_refuse("measure")
-        inside = await running.agent.request(GetStatistics())
-        if not isinstance(inside, Statistics):
-            raise InvalidState("the guest gave no statistics")
-        outside = memory.of_session(running.machine.process.pid)
-        return StatisticsView(
-            uptime_s=inside.uptime_ns / 1e9,
-            memory_total=inside.memory_total_bytes,
-            memory_used=inside.memory_used_bytes,
-            vmm_rss=outside.rss,
-            vmm_pss=outside.pss,
-            vmm_private=outside.private,
-        )
+        return await statistics.measure(self._find_pod(name))
+
+    async def pod_processes(self, name: str) -> list[ProcessView]:
+        return await statistics.processes(self._find_pod(name), None)
 
     def ports(self, name: str) -> list[PortMapping]:
         return list(network.ports(self._find_pod(name)))
@@ -298,29 +298,45 @@ class Engine:
         pod.rename_container(found, _checked_name(new))
         return views.container_view(pod, found)
 
-    async def attach(self, container: str, *, start: bool = False, from_start: bool = False) -> Attachment:
-        """Hold a container's process; with ``start``, start it first: with its pod, unless that runs."""
+    async def container_processes(self, name: str) -> list[ProcessView]:
+        return await statistics.processes(*self._find_container(name))
+
+    async def attach(
+        self, container: str, *, start: bool = False, from_start: bool = False, seen: Seen | None = None
+    ) -> Attachment:
+        """Hold a container's process; with ``start``, start it first: with its pod, unless that runs.
+
+        ``seen``: go on where a client of an earlier daemon was, also when the process has ended since.
+        """
         pod, found = self._find_container(container)
-        position = 0 if from_start else found.log.size
-        if not start and (found.run is None or not found.run.is_running):
+        is_running = found.run is not None and found.run.is_running
+        if not start and not is_running and not (seen and found.record.process.started):
             raise InvalidState(
                 f"cannot attach: container {found.record.name} is not running",
                 hint=f"hyper start {pod.record.name}",
             )
-        follower = found.log.follow(start=position, throttle=True)
+        begin = seen or (found.log.unkept if from_start else found.log.seen)
+        follower = _follow(found, from_start=from_start, seen=seen)
         try:
             if start:
                 running = pod.state is not PodState.CREATED
                 starting = containers.start(pod, found) if running else lifecycle.start(pod)
                 await self._see_through(starting)
-            if found.run is None:
+            if found.run is None and not seen:
                 raise InvalidState(f"container {found.record.name} did not start")
+            begin = Seen(run=found.log.run_start) if start else begin
         except BaseException:
             follower.close()
             raise
-        return ProcessAttachment(found.run, follower, pod.timeline)
+        return ProcessAttachment(
+            found.run or found.record.process,
+            begin,
+            follower,
+            pod.timeline,
+            terminal=found.record.spec.terminal,
+        )
 
-    async def logs(
+    def logs(
         self,
         container: str,
         *,
@@ -329,20 +345,10 @@ class Engine:
         since: float = 0,
         until: float = 0,
     ) -> AsyncIterator[LogRecord]:
-        """The stored output, newest ``tail`` lines only when given; times are seconds since the epoch."""
+        """The stored output; InvalidState when the container keeps none."""
         _, found = self._find_container(container)
-        if found.run is None and not found.is_alive:
-            found.log.finish()
-        start, skipped = 0, 0
-        if tail is not None:
-            start, skipped = await asyncio.to_thread(tail_position, found.log.path, tail)
-        with contextlib.closing(found.log.follow(start=start)) as follower:
-            async for record in follower.records(follow=follow):
-                if until and record.time_ns > until * 1e9:
-                    return
-                if record.time_ns >= since * 1e9 and len(record.data) > skipped:
-                    yield replace(record, data=record.data[skipped:])
-                skipped = 0
+        logs.refuse_none(found)
+        return logs.read(found, follow=follow, tail=tail, since=since, until=until)
 
     async def signal_container(self, container: str, number: int) -> None:
         pod, found = self._find_container(container)
@@ -382,10 +388,31 @@ class Engine:
         return views.exec_view(processes.add_exec(pod, found, spec))
 
     async def start_exec(self, exec_id: str) -> Attachment:
+        pod, exec_ = self._unstarted_exec(exec_id)
+        await self._see_through(processes.start_exec(pod, exec_, detached=False))
+        return pod.execs.attach(exec_, pod.timeline)
+
+    async def start_detached_exec(self, exec_id: str) -> ExecView:
+        pod, exec_ = self._unstarted_exec(exec_id)
+        await self._see_through(processes.start_exec(pod, exec_, detached=True))
+        return views.exec_view(exec_)
+
+    def attach_exec(self, exec_id: str, seen: Seen) -> Attachment:
+        """Go on where a client of an earlier daemon was, also when the process has ended since."""
         pod, exec_ = self._find_exec(exec_id)
-        if exec_.run is not None:
+        if not exec_.record.process.started:
+            raise InvalidState(f"exec {exec_id[:12]} has not been started")
+        return pod.execs.attach(exec_, pod.timeline, seen)
+
+    async def wait_exec(self, exec_id: str) -> int:
+        exec_ = self._find_exec(exec_id)[1]
+        return exit_code(await exec_.run.wait() if exec_.run is not None else exec_.record.process)
+
+    def _unstarted_exec(self, exec_id: str) -> tuple[Pod, Exec]:
+        pod, exec_ = self._find_exec(exec_id)
+        if exec_.record.process.number or exec_.record.process.exit_code is not None:
             raise InvalidState(f"exec {exec_id[:12]} has been started already")
-        return await self._see_through(processes.start_exec(pod, exec_))
+        return pod, exec_
 
     def exec(self, exec_id: str) -> ExecView:
         return views.exec_view(self._find_exec(exec_id)[1])
@@ -456,10 +483,13 @@ class Engine:
         return found
 
     def _find_exec(self, exec_id: str) -> tuple[Pod, Exec]:
-        for pod in self._live():
-            if exec_id in pod.execs:
-                return pod, pod.execs.get(exec_id)
-        raise ExecNotFound(f"no such exec: {exec_id[:64]}")
+        """By its id, or a beginning that only one has."""
+        found = [(pod, exec_) for pod in self._live() for exec_ in pod.execs.matching(exec_id)]
+        if len(found) != 1 or not exec_id:
+            raise ExecNotFound(
+                f"no such exec: {exec_id[:64]}", hint="an exec is known as long as its pod runs"
+            )
+        return found[0]
 
     def _pod_view(self, pod: Pod) -> PodView:
         driver = self.host.drivers.get(pod.record.hypervisor)
@@ -522,6 +552,16 @@ class Engine:
                     remove_tree(stray)
         for draft in self.host.paths.cache.rglob(".*"):  # what gets its name when it is complete
             draft.unlink(missing_ok=True)
+
+
+def _follow(container: Container, *, from_start: bool, seen: Seen | None) -> Follower:
+    log = container.log
+    if seen is None:
+        return log.follow(max(log.run_start, log.start) if from_start else log.size, throttle=True)
+    follower = follow_again(log, seen, f"container {container.record.name}")
+    if container.run is None or not container.run.is_running:
+        follower.end = log.size  # another run may come, which is not this client's
+    return follower
 
 
 def _by_name(name: str, candidates: Iterable[tuple[str, str, T]]) -> T | None:

@@ -1,4 +1,8 @@
-"""The processes that were added to a pod's running containers: kept while the pod runs, and bounded."""
+"""The processes that were added to a pod's running containers: kept while the pod runs, and bounded.
+
+What an exec prints is kept for who is attached.  Once it has ended and was told, or nobody was to be told,
+its output goes; its status stays, so that it can be asked for.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,15 @@ from pathlib import Path
 import msgspec
 
 from hypercontainer.engine import plan
+from hypercontainer.engine.attachments import ProcessAttachment, follow_again
 from hypercontainer.engine.container import Container, Exec
-from hypercontainer.engine.output import OutputLog, stored_offsets
+from hypercontainer.engine.output import TRANSIENT, OutputLog, remove_log, stored_offsets
 from hypercontainer.engine.process import ProcessRun, lost_record
 from hypercontainer.engine.records import ExecRecord, ProcessRecord, Records, despite_full_disk
 from hypercontainer.engine.running import Running
-from hypercontainer.errors import ExecNotFound, HyperError
+from hypercontainer.engine.streams import Seen
+from hypercontainer.engine.timeline import StartTimeline
+from hypercontainer.errors import HyperError
 from hypercontainer.guest.protocol import Stream
 from hypercontainer.model.pod import ExecSpec
 
@@ -28,13 +35,9 @@ class Execs:
         self._directory = directory
         self._all: dict[str, Exec] = {}
 
-    def __contains__(self, exec_id: str) -> bool:
-        return exec_id in self._all
-
-    def get(self, exec_id: str) -> Exec:
-        if exec_id not in self._all:
-            raise ExecNotFound(f"no such exec: {exec_id[:64]}")
-        return self._all[exec_id]
+    def matching(self, beginning: str) -> list[Exec]:
+        """Those whose id begins so."""
+        return [exec_ for exec_id, exec_ in self._all.items() if exec_id.startswith(beginning)]
 
     def add(self, container: Container, spec: ExecSpec) -> Exec:
         """Define an exec; nothing is started."""
@@ -57,21 +60,46 @@ class Execs:
         run = exec_.run = ProcessRun(
             exec_.record.process,
             agent=running.agent,
-            log=OutputLog(exec_.log_path),
+            log=OutputLog(exec_.log_path, keep=TRANSIENT),
             terminal=exec_.record.spec.terminal,
         )
         running.tasks.start(self._see_through(exec_, run), name=f"exec {exec_.record.id[:12]}")
         return run
 
+    def attach(self, exec_: Exec, timeline: StartTimeline, seen: Seen | None = None) -> ProcessAttachment:
+        """A client's hold of a started exec; ``seen``: it comes back from a daemon that died."""
+        log = exec_.run.log if exec_.run is not None else OutputLog(exec_.log_path, keep=TRANSIENT)
+        follower = follow_again(log, seen, "the exec") if seen else log.follow(throttle=True)
+
+        def closed() -> None:
+            if exec_.record.process.exit_code is not None and follower.position >= log.size:
+                log.remove()
+                exec_.run = None  # its record tells the rest
+            elif exec_.run is None:
+                log.close()
+
+        return ProcessAttachment(
+            exec_.run or exec_.record.process,
+            seen or Seen(run=log.run_start),
+            follower,
+            timeline,
+            terminal=exec_.record.spec.terminal,
+            closed=closed,
+        )
+
     def resume(self, running: Running, known: set[int]) -> None:
         """After a restart of the daemon: follow those that the guest still has."""
         for exec_ in self._all.values():
             process = exec_.record.process
-            if process.number in known and process.exit_code is None:
+            if process.exit_code is not None or not process.started:
+                continue
+            if process.number in known:
                 self.follow(running, exec_)
+            else:
+                self.save(exec_, lost_record(process, "its end was not seen"))
 
-    def save(self, exec_: Exec, process: ProcessRecord) -> None:
-        exec_.record = msgspec.structs.replace(exec_.record, process=process)
+    def save(self, exec_: Exec, process: ProcessRecord, **changes: object) -> None:
+        exec_.record = msgspec.structs.replace(exec_.record, process=process, **changes)
         with despite_full_disk():
             self._records.save_exec(exec_.record)
 
@@ -80,16 +108,15 @@ class Execs:
         for exec_ in self._all.values():
             if exec_.run is not None and exec_.run.is_running:
                 self._end(exec_, exec_.run, lost_record(exec_.record.process, "its pod has ended"))
-            exec_.log_path.unlink(missing_ok=True)
+            _discard_output(exec_)
         with despite_full_disk():
-            for container in {exec_.record.container for exec_ in self._all.values()}:
-                self._records.remove_execs(container)
+            self._records.remove_execs([*self._all])
         self._all.clear()
 
     def forget(self, container: Container) -> None:
         """The container is gone, and its records with it."""
         for key in [k for k, each in self._all.items() if each.record.container == container.record.id]:
-            self._all.pop(key).log_path.unlink(missing_ok=True)
+            _discard_output(self._all.pop(key))
 
     async def _see_through(self, exec_: Exec, run: ProcessRun) -> None:
         try:
@@ -104,11 +131,18 @@ class Execs:
     @staticmethod
     def _end(exec_: Exec, run: ProcessRun, record: ProcessRecord) -> None:
         run.finish(record)
-        run.log.close()
-        exec_.log_path.unlink(missing_ok=True)  # who is attached holds it open
+        if exec_.record.detached:
+            run.log.remove()
 
     def _drop_old(self) -> None:
         ended = [key for key, each in self._all.items() if each.record.process.exit_code is not None]
         for key in ended[:-_KEPT]:
-            del self._all[key]
-            self._records.remove_exec(key)
+            _discard_output(self._all.pop(key))
+        self._records.remove_execs(ended[:-_KEPT])
+
+
+def _discard_output(exec_: Exec) -> None:
+    if exec_.run is not None:
+        exec_.run.log.remove()
+    else:
+        remove_log(exec_.log_path)

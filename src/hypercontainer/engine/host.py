@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hypercontainer.config import Paths, Settings
 from hypercontainer.engine.choice import Drivers
+from hypercontainer.engine.events import Events
 from hypercontainer.engine.records import Records
 from hypercontainer.engine.tasks import Tasks
 from hypercontainer.images.store import Images
@@ -23,6 +24,7 @@ class Host:
     paths: Paths
     settings: Settings
     records: Records
+    events: Events
     images: Images
     disks: PodDisks
     networks: Networks

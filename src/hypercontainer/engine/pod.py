@@ -18,7 +18,7 @@ import msgspec
 from hypercontainer.engine.container import Container
 from hypercontainer.engine.execs import Execs
 from hypercontainer.engine.host import Host
-from hypercontainer.engine.output import OutputLog
+from hypercontainer.engine.output import open_log
 from hypercontainer.engine.records import ContainerRecord, PodRecord, ProcessRecord, despite_full_disk
 from hypercontainer.engine.running import Running
 from hypercontainer.engine.timeline import StartTimeline
@@ -35,7 +35,7 @@ class Pod:
         self.record = record
         self.directory = host.paths.pods / record.id
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.containers = [Container(c, OutputLog(self._log_path(c.id))) for c in containers]
+        self.containers = [Container(c, open_log(self._log_path(c.id), c.spec.log)) for c in containers]
         self.execs = Execs(host.records, self.directory)
         self.running: Running | None = None
         self.timeline = StartTimeline()
@@ -133,7 +133,7 @@ class Pod:
         own = msgspec.structs.replace(self.record, spec=spec)
         self.host.records.add_container(record, own)
         self.record = own
-        container = Container(record, OutputLog(self._log_path(record.id)))
+        container = Container(record, open_log(self._log_path(record.id), record.spec.log))
         self.containers.append(container)
         return container
 
@@ -144,8 +144,7 @@ class Pod:
         self.record = record
         self.execs.forget(container)
         self.containers.remove(container)
-        container.log.close()
-        container.log.path.unlink(missing_ok=True)
+        container.log.remove()
 
     def rename(self, name: str) -> None:
         """Conflict when the name is taken.  A container that had the pod's name has the new one, too."""

@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
 
 import msgspec
 
-from hypercontainer.engine.output import Follower, OutputLog
+from hypercontainer.engine.output import OutputLog
 from hypercontainer.engine.records import ProcessRecord
-from hypercontainer.engine.streams import Attachment
 from hypercontainer.engine.timeline import StartTimeline
 from hypercontainer.errors import HypervisorError, InvalidState, Unavailable
 from hypercontainer.guest.agent import Agent, Process
-from hypercontainer.guest.protocol import Exited, Output, ResizeTerminal, SignalProcess, Stream
-from hypercontainer.model.rest import TimelineView
+from hypercontainer.guest.protocol import Exited, Output, SignalProcess, Stream
 
 logger = logging.getLogger(__name__)
 
@@ -93,44 +90,6 @@ def ended_record(record: ProcessRecord, exited: Exited) -> ProcessRecord:
 def lost_record(record: ProcessRecord, reason: str) -> ProcessRecord:
     """The end of a process whose machine went away under it: as if killed."""
     return msgspec.structs.replace(record, finished=time.time(), exit_code=137, error=reason)
-
-
-class ProcessAttachment(Attachment):
-    """A client of a ProcessRun, reading its log from a position taken before it started."""
-
-    def __init__(self, run: ProcessRun, follower: Follower, timeline: StartTimeline) -> None:
-        self._run = run
-        self._follower = follower
-        self._timeline = timeline
-        self.terminal = run.terminal
-
-    async def output(self) -> AsyncIterator[tuple[Stream, bytes]]:
-        async for record in self._follower.records(follow=True):
-            yield record.stream, record.data
-
-    async def write(self, data: bytes) -> None:
-        if self._run.is_running:
-            await self._run.guest.write(data)
-
-    async def write_end(self) -> None:
-        if self._run.is_running:
-            await self._run.guest.write_end()
-
-    async def resize(self, *, rows: int, columns: int) -> None:
-        if self._run.is_running:
-            await self._run.agent.request(ResizeTerminal(self._run.record.number, rows, columns))
-
-    async def signal(self, number: int) -> None:
-        await self._run.signal(number)
-
-    async def exit_code(self) -> int:
-        return exit_code(await self._run.wait())
-
-    def timeline(self) -> TimelineView:
-        return self._timeline.view()
-
-    def close(self) -> None:
-        self._follower.close()
 
 
 def exit_code(record: ProcessRecord) -> int:

@@ -12,7 +12,6 @@ import msgspec
 from hypercontainer.engine import messages
 from hypercontainer.engine.container import Container, Exec
 from hypercontainer.engine.pod import Pod
-from hypercontainer.engine.process import ProcessAttachment
 from hypercontainer.engine.records import ProcessRecord
 from hypercontainer.engine.running import Running, exec_failure
 from hypercontainer.errors import GuestError, HyperError, InvalidState, Unavailable
@@ -72,19 +71,18 @@ def add_exec(pod: Pod, container: Container, spec: ExecSpec) -> Exec:
     return pod.execs.add(container, spec)
 
 
-async def start_exec(pod: Pod, exec_: Exec) -> ProcessAttachment:
+async def start_exec(pod: Pod, exec_: Exec, *, detached: bool) -> None:
     """Start the process of an exec; raises CommandNotFound or CommandNotExecutable."""
     running = pod.running_or_refuse("exec")
     pod.refuse_paused()
     refuse_unresponsive(pod, running)
     container = pod.container(exec_.record.container)
     message = messages.start_exec(exec_.record.spec, container.record, pod.record, process=pod.next_process())
-    pod.execs.save(exec_, ProcessRecord(number=message.process))
+    pod.execs.save(exec_, ProcessRecord(number=message.process), detached=detached)
     try:
         await start(running, message)
     except HyperError as error:
         pod.execs.save(exec_, ProcessRecord(exit_code=error.exit_status, error=error.message))
         raise
     pod.execs.save(exec_, msgspec.structs.replace(exec_.record.process, started=time.time()))
-    run = pod.execs.follow(running, exec_)
-    return ProcessAttachment(run, run.log.follow(throttle=True), pod.timeline)
+    pod.execs.follow(running, exec_)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -120,18 +120,34 @@ class ExecRecord(Record, frozen=True, kw_only=True):
     id: str
     container: str
     spec: ExecSpec
+    detached: bool = False  # nobody is to be told what it prints
     process: ProcessRecord = ProcessRecord()
 
 
 R = TypeVar("R", bound=Record)
 
 
-class Records:
-    """The daemon's tables.  Each method is one transaction."""
+class Listener(Protocol):
+    """Who hears of records: one that was read at the start, one that was written, one that is gone."""
 
-    def __init__(self, path: Path) -> None:
+    def known(self, record: Record) -> None: ...
+    def record(self, after: Record) -> None: ...
+    def gone(self, subject: str) -> None: ...
+
+
+class _Nobody:
+    def known(self, record: Record) -> None: ...
+    def record(self, after: Record) -> None: ...
+    def gone(self, subject: str) -> None: ...
+
+
+class Records:
+    """The daemon's tables.  Each method is one transaction, and told to ``listener`` when it is done."""
+
+    def __init__(self, path: Path, *, listener: Listener | None = None) -> None:
         self._path = path
         self._database = database.connect(path, migrations=_MIGRATIONS)
+        self._listener = listener or _Nobody()
 
     def close(self) -> None:
         self._database.close()
@@ -145,6 +161,8 @@ class Records:
                     self._insert_container(container)
         except sqlite3.IntegrityError as error:
             raise self._taken(pod, containers) from error
+        for record in (pod, *containers):
+            self._listener.record(record)
 
     def save_pod(self, pod: PodRecord) -> None:
         """A removed pod gives its names free at once, though its storage may still be going away."""
@@ -155,6 +173,8 @@ class Records:
         with self._writing():
             for pod in pods:
                 self._update_pod(pod)
+        for pod in pods:
+            self._listener.record(pod)
 
     def rename(self, *records: PodRecord | ContainerRecord) -> None:
         """Save records that have another name now.  Conflict when it is taken."""
@@ -169,6 +189,8 @@ class Records:
                     )
         except sqlite3.IntegrityError as error:
             raise Conflict(f"the name {records[0].name!r} is taken", hint="choose another name") from error
+        for record in records:
+            self._listener.record(record)
 
     def save_container(self, container: ContainerRecord) -> None:
         """A name that was given free, as the pod is being removed, stays free: another may have it by now."""
@@ -178,19 +200,22 @@ class Records:
             msgspec.msgpack.encode(container),
             container.id,
         )
+        self._listener.record(container)
 
     def add_exec(self, exec_: ExecRecord) -> None:
         body = msgspec.msgpack.encode(exec_)
         self._execute("INSERT INTO execs VALUES (?, ?, ?)", exec_.id, exec_.container, body)
+        self._listener.record(exec_)
 
     def save_exec(self, exec_: ExecRecord) -> None:
         self._execute("UPDATE execs SET body = ? WHERE id = ?", msgspec.msgpack.encode(exec_), exec_.id)
+        self._listener.record(exec_)
 
-    def remove_exec(self, exec_: str) -> None:
-        self._execute("DELETE FROM execs WHERE id = ?", exec_)
-
-    def remove_execs(self, container: str) -> None:
-        self._execute("DELETE FROM execs WHERE container = ?", container)
+    def remove_execs(self, execs: Sequence[str]) -> None:
+        with self._writing():
+            self._database.executemany("DELETE FROM execs WHERE id = ?", [(exec_,) for exec_ in execs])
+        for exec_ in execs:
+            self._listener.gone(exec_)
 
     def add_container(self, container: ContainerRecord, pod: PodRecord) -> None:
         """Another container of ``pod``, which is saved with it.  Conflict when its name is taken."""
@@ -200,15 +225,20 @@ class Records:
                 self._update_pod(pod)
         except sqlite3.IntegrityError as error:
             raise self._taken(pod, [container]) from error
+        self._listener.record(container)
+        self._listener.record(pod)
 
     def remove_container(self, container: str, pod: PodRecord) -> None:
         """Forget a container with its execs, and save ``pod`` with it."""
         with self._writing():
             self._database.execute("DELETE FROM containers WHERE id = ?", (container,))
             self._update_pod(pod)
+        self._listener.gone(container)
+        self._listener.record(pod)
 
     def remove_pod(self, pod: str) -> None:
         self._execute("DELETE FROM pods WHERE id = ?", pod)
+        self._listener.gone(pod)
 
     def pods(self) -> list[PodRecord]:
         return self._all("SELECT body FROM pods", PodRecord)
@@ -248,12 +278,15 @@ class Records:
         """Raises Unavailable for what cannot be read: to go on without it would lose what it speaks of."""
         try:
             rows = self._database.execute(query).fetchall()
-            return [msgspec.msgpack.decode(row["body"], type=kind) for row in rows]
+            records = [msgspec.msgpack.decode(row["body"], type=kind) for row in rows]
         except (sqlite3.Error, msgspec.MsgspecError) as error:
             raise Unavailable(
                 f"a record in {self._path} cannot be read: {error}",
                 hint="it is damaged, or of another version of hyper: use that one, or move the file away",
             ) from error
+        for record in records:
+            self._listener.known(record)
+        return records
 
     def _execute(self, statement: str, *values: object) -> None:
         with self._writing():

@@ -283,6 +283,17 @@ class Process:
                 self._session.write_end(self.number)
                 await self._agent._drain()
 
+    @property
+    def input_accepted(self) -> int:
+        """Bytes of stdin that were taken from whomever so far, by this hyperd and those before it."""
+        return self._session.input_accepted(self.number)
+
+    async def taken(self, offset: int) -> int:
+        """Wait until the guest has more than ``offset`` bytes of stdin: how many; NOBODY_READS at its end."""
+        while (received := self._session.input_received(self.number)) <= offset:
+            await self._wait(self._room)
+        return received
+
     async def exited(self) -> Exited:
         """How the process ended, once its streams have ended too: somebody must ``read`` them."""
         while self._exit is None:

@@ -372,6 +372,16 @@ class Session:
         process = self._processes.get(number)
         return process is None or process.input.is_dropped or process.input.end is not None
 
+    def input_accepted(self, number: int) -> int:
+        """How many bytes of stdin were written, by this hyperd and those before it."""
+        process = self._processes.get(number)
+        return process.input.accepted if process else 0
+
+    def input_received(self, number: int) -> int:
+        """How many of them the guest has; NOBODY_READS once it matters no more."""
+        process = self._processes.get(number)
+        return process.input.received if process and not process.input.is_dropped else NOBODY_READS
+
     def write(self, number: int, data: bytes | memoryview) -> int:
         """Take as much of ``data`` for stdin as there is room for; the number of bytes taken."""
         entry = self._processes[number].input

@@ -10,7 +10,7 @@ import builtins
 import dataclasses
 import datetime
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,12 +60,17 @@ class Images:
         settings: Settings,
         certificates: Path | None = None,
         retry: Retry | None = None,
+        changed: Callable[[str, str, str], None] = lambda action, image, name: None,
     ) -> None:
-        """``root``: where all files are; ``certificates``: has ``HOST/ca.crt`` of registries."""
+        """``root``: where all files are; ``certificates``: has ``HOST/ca.crt`` of registries.
+
+        ``changed`` is told what was done (pull, load, import, tag, untag, delete), to which id, and a name.
+        """
         self._library = Library(root)
         self._settings = settings
         self._certificates = certificates
         self._retry = retry
+        self._changed = changed
 
     def close(self) -> None:
         self._library.close()
@@ -84,7 +89,8 @@ class Images:
 
         async def work(report: Report) -> None:
             pull = Pull(self._library, self._settings, self._certificates, report, retry=self._retry)
-            await pull.run(wanted, platform, credentials)
+            image = await pull.run(wanted, platform, credentials)
+            self._changed("pull", image.id, wanted.familiar)
 
         async with aclosing(relay(work)) as lines:
             async for progress in lines:
@@ -135,6 +141,7 @@ class Images:
             raise InvalidRequest(f"{reference!r}: a tag cannot have a digest")
         with self._library.index.change():
             self._library.index.name(image.id, new)
+        self._changed("tag", image.id, new.familiar)
 
     async def remove(
         self, name: str, *, force: bool = False, in_use: Collection[str] = ()
@@ -149,8 +156,11 @@ class Images:
         with self._library.index.change():
             for gone in done.names:
                 self._library.index.unname(gone)
+        for gone in done.names:
+            self._changed("untag", image.id, gone.familiar)
         if done.deletes:
             await self._library.remove(image.id)
+            self._changed("delete", image.id, name)
         return done.lines(image.id)
 
     async def disk(self, image: Image) -> Path:
@@ -196,7 +206,9 @@ class Images:
             size = plains[-1].size
             identity = short(plains[-1].diff_id)
             report(Progress(id=identity, status="Loading layer", current=size, total=size))
-        return await self._library.add(item.document, layers, plains, names=item.tags, workspace=workspace)
+        image = await self._library.add(item.document, layers, plains, names=item.tags, workspace=workspace)
+        self._changed("load", image.id, next(iter(image.tags), image.id))
+        return image
 
     def _where_now(self, layer: Layer) -> Layer:
         """An earlier image of the same archive may have moved the layer to where blobs are."""
@@ -218,6 +230,7 @@ class Images:
             image = await self._library.add(
                 document, [layer], [plain], names=[name] if name else [], workspace=workspace
             )
+        self._changed("import", image.id, name.familiar if name else image.id)
         report(Progress(status=image.id, image=image.id, reference=str(name) if name else ""))
 
 

@@ -216,8 +216,51 @@ class TimelineView(View, frozen=True, kw_only=True):
     marks: tuple[TimelineMark, ...]
 
 
+class ContainerStatisticsView(View, frozen=True, kw_only=True):
+    """What a running container has used since it was made."""
+
+    id: str
+    name: str
+    memory_used: int  # without the page cache that could be dropped, as Docker counts
+    memory_limit: int  # its own, or the machine's memory
+    cpu_s: float
+    cpu_user_s: float
+    cpu_system_s: float
+    pids: int
+    read_bytes: int  # from and to block devices
+    written_bytes: int
+    out_of_memory_kills: int
+
+
+class DiskStatisticsView(View, frozen=True, kw_only=True):
+    """A slot's disk since boot, and the file system on it when it is mounted."""
+
+    slot: int
+    reads: int
+    read_bytes: int
+    writes: int
+    written_bytes: int
+    capacity: int
+    used: int
+    files: int
+
+
+class NicStatisticsView(View, frozen=True, kw_only=True):
+    """A NIC of the pod since it came up."""
+
+    name: str
+    received_bytes: int
+    received_packets: int
+    received_errors: int
+    received_dropped: int
+    sent_bytes: int
+    sent_packets: int
+    sent_errors: int
+    sent_dropped: int
+
+
 class StatisticsView(View, frozen=True, kw_only=True):
-    """A pod's machine, from inside and from outside."""
+    """A pod's machine, from inside and from outside; counters since its boot."""
 
     uptime_s: float
     memory_total: int
@@ -225,6 +268,37 @@ class StatisticsView(View, frozen=True, kw_only=True):
     vmm_rss: int
     vmm_pss: int
     vmm_private: int
+    cpus: int
+    cpu_s: float  # of all CPUs
+    disks: tuple[DiskStatisticsView, ...]
+    nics: tuple[NicStatisticsView, ...]
+    containers: tuple[ContainerStatisticsView, ...]  # those that run
+
+
+class ProcessView(View, frozen=True, kw_only=True):
+    """A process of a pod, as ps(1) shows it inside.  ``command`` is the process's own to choose."""
+
+    container: str  # name; empty: of none
+    pid: int
+    parent: int
+    user: int
+    state: str
+    terminal: str
+    cpu_s: float
+    started: float
+    memory: int  # resident
+    command: str
+
+
+class EventView(View, frozen=True, kw_only=True):
+    """Something that happened, in Docker's words; an exec's is an event of its container."""
+
+    type: str  # "pod", "container", "image"
+    action: str  # "create", "start", "die", ...
+    id: str
+    name: str
+    attributes: dict[str, str]
+    time_ns: int  # since the epoch
 
 
 class ErrorView(View, frozen=True, kw_only=True):
@@ -251,3 +325,6 @@ class StreamKind(IntEnum):
     SIGNAL = 6  # to hyperd: one byte
     ERROR = 7  # JSON of ErrorView; the last frame
     TIMELINE = 8  # JSON of TimelineView; before EXIT, when asked for
+    STDIN_TAKEN = (
+        9  # u64, big-endian: so many bytes of stdin the process has for good; all ones: it reads no more
+    )

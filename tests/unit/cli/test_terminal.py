@@ -86,9 +86,13 @@ class Peer:
 
     def _read(self) -> None:
         decoder = frames.Decoder()
+        taken = 0
         with contextlib.suppress(OSError):
             while data := self.connection.recv(1 << 18):
                 for kind, payload in decoder.feed(data):
+                    if kind == StreamKind.STDIN:
+                        taken += len(payload)
+                        self.send(StreamKind.STDIN_TAKEN, taken.to_bytes(8, "big"))
                     with self._arrived:
                         self.seen.append((kind, payload if kind != StreamKind.STDIN else payload[:100]))
                         self._arrived.notify_all()

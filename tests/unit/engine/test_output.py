@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hypercontainer.engine.output import FOLLOWER_LAG, OutputLog, stored_offsets, tail_position
+from hypercontainer.engine.follower import FOLLOWER_LAG
+from hypercontainer.engine.output import OutputLog, Retention, stored_offsets
 from hypercontainer.errors import Unavailable
 from hypercontainer.guest.protocol import Stream
 
@@ -55,7 +56,8 @@ def test_a_torn_end_is_cut_off_and_the_offsets_say_what_is_left(
         for stream, data in writes:
             log.append(stream, data)
         log.close()
-        os.truncate(path, max(0, path.stat().st_size - lost))
+        for segment in path.parent.iterdir():
+            os.truncate(segment, max(0, segment.stat().st_size - lost))
         again = OutputLog(path)
         read = await _read(again)
         assert read == writes[: len(read)]
@@ -141,7 +143,121 @@ async def test_a_tail_is_the_last_lines(
     text = b"".join(printed)
     for start, stop in pairwise([0, *cuts, len(text)]):
         log.append(Stream.STDOUT, text[start:stop])
-    position, skipped = tail_position(log.path, lines)
+    position, skipped = log.tail(lines)
     found = b"".join(data for _, data in await _read(log, start=position))[skipped:]
     assert found == b"".join(printed[max(0, len(printed) - lines) :])
+    log.close()
+
+
+# --- Rotation ---
+
+SMALL = Retention(size=1000, files=3)
+
+
+def _fill(log: OutputLog, numbers: range) -> list[bytes]:
+    pieces = [b"%05d\n" % number * 10 for number in numbers]
+    for piece in pieces:
+        log.append(Stream.STDOUT, piece)
+    return pieces
+
+
+async def test_only_the_newest_segments_are_kept(tmp_path: Path) -> None:
+    log = OutputLog(tmp_path / "log", keep=SMALL)
+    pieces = _fill(log, range(100))
+    kept = [data for _, data in await _read(log, start=log.start)]
+    assert kept == pieces[-len(kept) :]
+    assert 10 < len(kept) < 40
+    assert sum(each.stat().st_size for each in tmp_path.iterdir()) <= 3 * 1000
+    log.close()
+
+
+async def test_a_rotated_log_knows_after_a_restart_how_far_its_streams_have_come(tmp_path: Path) -> None:
+    log = OutputLog(tmp_path / "log", keep=SMALL)
+    log.append(Stream.STDERR, b"early")
+    _fill(log, range(100))
+    log.close()
+    again = OutputLog(tmp_path / "log", keep=SMALL)
+    assert again.offsets == {Stream.STDOUT: 6000, Stream.STDERR: 5}
+    assert (again.size, again.start, again.run_start) == (log.size, log.start, log.run_start)
+    again.append(Stream.STDOUT, b"more")
+    assert (await _read(again, start=again.start))[-1] == (Stream.STDOUT, b"more")
+    again.close()
+
+
+async def test_what_an_attached_client_has_not_read_is_not_rotated_away(tmp_path: Path) -> None:
+    log = OutputLog(tmp_path / "log", keep=SMALL)
+    attached = log.follow(throttle=True)
+    pieces = _fill(log, range(100))
+    assert len(log.segments) > SMALL.files
+    assert [record.data async for record in attached.records(follow=False)] == pieces
+    attached.close()
+    assert len(log.segments) == SMALL.files
+    log.close()
+
+
+async def test_who_only_looks_loses_what_is_rotated_away_and_goes_on_behind_it(tmp_path: Path) -> None:
+    log = OutputLog(tmp_path / "log", keep=SMALL)
+    looking = log.follow()
+    pieces = _fill(log, range(100))
+    seen = [record.data async for record in looking.records(follow=False)]
+    assert seen == pieces[-len(seen) :]
+    looking.close()
+    log.close()
+
+
+async def test_a_follower_reads_on_when_the_log_is_removed(tmp_path: Path) -> None:
+    log = OutputLog(tmp_path / "log", keep=SMALL)
+    pieces = _fill(log, range(30))
+    attached = log.follow(log.start, throttle=True)
+    log.remove()
+    assert list(tmp_path.iterdir()) == []
+    seen = [record.data async for record in attached.records(follow=True)]
+    assert seen == pieces[-len(seen) :]
+    attached.close()
+
+
+@pytest.mark.parametrize("lines", [0, 1, 5, 25, 1000])
+async def test_a_tail_goes_over_segments(tmp_path: Path, lines: int) -> None:
+    log = OutputLog(tmp_path / "log", keep=SMALL)
+    text = b"".join(_fill(log, range(100)))
+    kept = b"".join(data for _, data in await _read(log, start=log.start))
+    assert text.endswith(kept)
+    position, skipped = log.tail(lines)
+    found = b"".join(data for _, data in await _read(log, start=position))[skipped:]
+    assert found.splitlines() == kept.splitlines()[-lines:] * bool(lines)
+    log.close()
+
+
+# --- Clients that come back ---
+
+
+@pytest.mark.parametrize("seen", [0, 1, 59, 60, 61, 3000, 5999, 6000])
+async def test_a_client_that_comes_back_gets_what_it_has_not_seen(tmp_path: Path, seen: int) -> None:
+    log = OutputLog(tmp_path / "log", keep=Retention(size=1000, files=0))
+    log.append(Stream.STDERR, b"an earlier run")
+    log.restart()
+    text = b"".join(_fill(log, range(100)))
+    log.append(Stream.STDERR, b"error")
+    offsets = {Stream.STDOUT: seen, Stream.STDERR: 2}
+    follower = log.follow(log.position_of(offsets), seen=offsets)
+    got = {Stream.STDOUT: b"", Stream.STDERR: b""}
+    async for record in follower.records(follow=False):
+        got[record.stream] += record.data
+    assert got == {Stream.STDOUT: text[seen:], Stream.STDERR: b"ror"}
+    follower.close()
+    log.close()
+
+
+async def test_a_follower_of_one_run_ends_where_the_next_begins(tmp_path: Path) -> None:
+    log = OutputLog(tmp_path / "log", keep=SMALL)
+    log.append(Stream.STDOUT, b"first")
+    of_first = log.follow(log.run_start, throttle=True)
+    over_all = log.follow(log.start)
+    log.end_run()
+    log.restart()
+    log.append(Stream.STDOUT, b"second")
+    assert [record.data async for record in of_first.records(follow=True)] == [b"first"]
+    assert [record.data async for record in over_all.records(follow=False)] == [b"first", b"second"]
+    of_first.close()
+    over_all.close()
     log.close()
