@@ -71,7 +71,7 @@ def check(shares: Collection[Share]) -> None:
 @functools.cache
 def is_possible() -> bool:
     """Whether this process may make a namespace, and mounts in it."""
-    script = "mount -n --bind / /mnt"
+    script = "mount -n --bind /bin /bin"
     probe = [*_unshare(), "/bin/sh", "-c", script]
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
