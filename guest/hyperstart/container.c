@@ -147,7 +147,7 @@ static void root_is_built(struct job *job, int result)
 	mark("container", container->name);
 	if (result)
 		container_free(container);
-	request_answer(request, result);
+	request_answer_created(request, result);
 }
 
 /* Reports and waits for the end that root_is_built() makes. */
@@ -187,7 +187,7 @@ int container_create(const struct msg_create_container *message, uint32_t reques
 	if (pid > 0 && populates(message))
 		timer_arm(&container->job.deadline, POPULATE_MS);
 	if (pid > 0)
-		return ANSWERED_LATER;
+		return CREATED_LATER;
 	container_free(container);
 	return pid;
 }

@@ -8,6 +8,8 @@
 #include "statistics.h"
 #include "table.h"
 
+#define CREATING 16 /* containers at once */
+
 /* --- Replies --- */
 
 static void send_reply(uint32_t id, uint16_t number, const union msg_any *message)
@@ -38,6 +40,12 @@ static void send_result(uint32_t id, int result)
 void request_answer(uint32_t id, int result)
 {
 	guest.requests.is_busy = false;
+	send_result(id, result);
+}
+
+void request_answer_created(uint32_t id, int result)
+{
+	guest.requests.creating--;
 	send_result(id, result);
 }
 
@@ -239,6 +247,15 @@ static int handle(const struct frame *frame, struct arena *arena)
 	return handlers[frame->number](&message, frame->id);
 }
 
+bool request_can_take(uint16_t number)
+{
+	const struct requests *requests = &guest.requests;
+
+	if (requests->is_busy)
+		return false;
+	return !requests->creating || (number == MSG_CREATE_CONTAINER && requests->creating < CREATING);
+}
+
 void request_take(const struct frame *frame, struct arena *arena)
 {
 	if (frame->number == MSG_HELLO) {
@@ -250,6 +267,8 @@ void request_take(const struct frame *frame, struct arena *arena)
 	int result = handle(frame, arena);
 	if (result == ANSWERED_LATER)
 		guest.requests.is_busy = true;
+	else if (result == CREATED_LATER)
+		guest.requests.creating++;
 	else if (result != ANSWERED)
 		send_result(frame->id, result);
 }

@@ -8,14 +8,18 @@
 
 struct requests {
 	bool is_busy; /* one waits for its job */
+	unsigned int creating; /* CreateContainers whose jobs run side by side: they mostly wait for the kernel */
 };
 
 enum {
 	ANSWERED = 1, /* the handler has sent the reply */
 	ANSWERED_LATER = 2, /* a job will */
+	CREATED_LATER = 3, /* a container's job will */
 };
 
+bool request_can_take(uint16_t number); /* else what runs must end first */
 void request_take(const struct frame *frame, struct arena *arena);
 /* For what was answered later: 0 is Done, -errno is Failed with the failure that was noted. */
 void request_answer(uint32_t id, int result);
+void request_answer_created(uint32_t id, int result);
 void request_answer_started(uint32_t id, const struct msg_started *started);

@@ -186,7 +186,7 @@ void session_disconnected(void)
 {
 	struct session *session = &guest.session;
 
-	session->is_open = false;
+	session->is_open = session->has_held = false;
 	drop_output();
 	frame_parser_reset(&session->parser);
 	session->in = session->in_end = NULL;
@@ -220,12 +220,17 @@ static bool next_frame(struct frame *frame)
 /* Requests run in order: while a job is at one, the next ones wait in the channel. */
 static bool receive(void)
 {
-	struct frame frame;
+	struct session *session = &guest.session;
 
 	for (int i = 0; i < FRAMES_A_TURN; i++) {
-		if (guest.requests.is_busy || waiting() >= OUT_HIGH || !next_frame(&frame))
+		if (guest.requests.is_busy || waiting() >= OUT_HIGH)
 			return false;
-		take_frame(&frame);
+		if (!session->has_held && !next_frame(&session->held))
+			return false;
+		session->has_held = !request_can_take(session->held.number);
+		if (session->has_held)
+			return false;
+		take_frame(&session->held);
 	}
 	return true;
 }

@@ -11,6 +11,8 @@ struct session {
 	bool is_alike; /* hyperd speaks the same version */
 	bool is_open; /* a Hello was answered, and the connection did not end since */
 	struct frame_parser parser;
+	struct frame held; /* taken from the parser, and not begun yet */
+	bool has_held;
 	const uint8_t *in, *in_end; /* read and not parsed yet */
 	size_t out_begin, out_end; /* framed and not written yet */
 };

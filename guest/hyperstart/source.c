@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -49,9 +50,15 @@ void share_unmount(void)
 
 /* --- Any source --- */
 
+/* Containers that are made side by side have disks in common: one at a time. */
 int source_mount(const struct msg_source *source)
 {
-	return source->slot == NO_SLOT || source->slot == SHARE_SLOT ? 0 : disk_mount(source->slot);
+	if (source->slot == NO_SLOT || source->slot == SHARE_SLOT)
+		return 0;
+	cleanup_fd int lock = open("/run/hyper", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (lock < 0 || flock(lock, LOCK_EX))
+		return failed("lock", "/run/hyper");
+	return disk_mount(source->slot);
 }
 
 int source_root(const struct msg_source *source)

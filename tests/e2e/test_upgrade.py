@@ -1,4 +1,4 @@
-"""hyperd of another version goes on with the pods of the one before: their machines speak another protocol."""
+"""hyperd of another version goes on with the pods of the one before: their machines speak otherwise."""
 
 from __future__ import annotations
 

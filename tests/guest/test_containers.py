@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from hypercontainer.errors import GuestError
 from hypercontainer.guest.protocol import NO_SLOT, GetStatistics, RemoveContainer, Source, Statistics
-from tests.guest.laboratory import IMAGE_SLOT, POD_SLOT, Pod, a_bind, a_file, a_tmpfs, as_root
+from tests.guest.laboratory import IMAGE_SLOT, POD_SLOT, Pod, a_bind, a_file, a_tmpfs, as_root, finish
 
 
 async def test_what_is_written_goes_to_the_writable_directory_and_not_to_the_image(
@@ -214,3 +215,19 @@ async def test_statistics_name_each_container(pod: Pod) -> None:
     assert usage["c1"].cpu_ns >= usage["c2"].cpu_ns
     assert 0 < statistics.memory_used_bytes < statistics.memory_total_bytes
     assert 0 < statistics.memory_available_bytes <= statistics.memory_total_bytes
+
+
+async def test_containers_are_made_side_by_side_and_what_follows_waits_for_them(bare: Pod) -> None:
+    names = [f"n{number}" for number in range(20)]
+    volume = a_bind(Source(POD_SLOT, "volumes/v"), "/etc", populate=True)
+    making = [asyncio.ensure_future(bare.create(name, mounts=(volume,))) for name in names]
+    failing = asyncio.ensure_future(bare.create("n3"))
+    started = [asyncio.ensure_future(bare.start("ls", "/etc", container=name)) for name in names]
+    assert await asyncio.gather(*making) == names
+    with pytest.raises(GuestError) as caught:
+        await failing
+    assert caught.value.errno == errno.EEXIST
+    for process in await asyncio.gather(*started):
+        assert (await finish(process)).output == b"group\npasswd\n"
+    for name in names:
+        await bare.agent.request(RemoveContainer(name, erase=True))

@@ -19,7 +19,8 @@ the peer: hyperd gives the machine up, hyperstart answers Failed with EBADMSG.
 
 Requests.  A message of hyperd with a request id other than 0 is answered once, by Done, Failed, or
 the reply that its docstring names, under the same id.  Messages with id 0 are not answered.
-Requests run in order; hyperstart takes the next while a process that it started runs on.
+Requests run in order; hyperstart takes the next while a process that it started runs on.  CreateContainers
+that follow one another run side by side, and are answered as each is done.
 
 Connections.  hyperd opens each connection with Hello; hyperstart then drops whatever it had half-sent
 or half-received, with the replies that it still owes and the windows that it was granted, answers
