@@ -9,6 +9,7 @@
 #define STREAM_BUFFER 262144u
 #define NO_SLOT 255u
 #define SHARE_SLOT 254u
+#define NO_OWNER 4294967294u
 /* An arena of this size holds whatever a frame can point to. */
 #define ARENA_SIZE (8u * FRAME_SIZE)
 

@@ -243,29 +243,34 @@ static int open_parent(const char *name, const char **base)
 
 /* --- Owners --- */
 
-static uint32_t find_owner(struct owner *known, const char *name, uint32_t number,
-			   bool (*find)(int root, const char *name, uint32_t *id))
+/* The id of `name`, or when nobody has it the number beside it, unless that says that there is none. */
+static int find_owner(struct owner *known, const char *name, uint32_t *id,
+		      bool (*find)(int root, const char *name, uint32_t *id))
 {
-	if (!name[0] || strlen(name) >= sizeof(known->name))
-		return number;
+	if (!name[0])
+		return 0;
+	if (strlen(name) >= sizeof(known->name))
+		return unpack_failed(ENAMETOOLONG, "an owner's name");
 	if (strcmp(known->name, name) != 0) {
 		strcpy(known->name, name);
 		known->is_known = find(unpacker.root, name, &known->id);
 	}
-	return known->is_known ? known->id : number;
+	if (known->is_known)
+		*id = known->id;
+	return *id == NO_OWNER ? failed_with(EINVAL, "find owner", name) : 0;
 }
 
-static void choose_owner(struct tar_entry *tar)
+static int choose_owner(struct tar_entry *tar)
 {
 	struct entry *entry = &tar->entry;
 
 	if (!unpacker.keep_owners) {
 		entry->uid = unpacker.owner.st_uid;
 		entry->gid = unpacker.owner.st_gid;
-		return;
+		return 0;
 	}
-	entry->uid = find_owner(&unpacker.user, tar->user, entry->uid, user_find_uid);
-	entry->gid = find_owner(&unpacker.group, tar->group, entry->gid, user_find_gid);
+	int result = find_owner(&unpacker.user, tar->user, &entry->uid, user_find_uid);
+	return result ? result : find_owner(&unpacker.group, tar->group, &entry->gid, user_find_gid);
 }
 
 /* --- Directories --- */
@@ -388,7 +393,6 @@ static int unpack_at(int parent, const char *base, const char *name, struct tar_
 {
 	if (tar->is_hard_link)
 		return unpack_hard_link(parent, base, name, tar);
-	choose_owner(tar);
 	if (S_ISDIR(tar->entry.mode))
 		return unpack_directory(parent, base, name, &tar->entry);
 	return unpack_other(parent, base, &tar->entry);
@@ -404,7 +408,10 @@ static int unpack_entry(struct tar_entry *tar)
 		return unpack_failed(EINVAL, tar->name);
 	if (!name[0])
 		return S_ISDIR(tar->entry.mode) ? 0 : unpack_failed(EISDIR, tar->name);
-	int result = close_directories(name);
+	int result = choose_owner(tar);
+	if (result)
+		return result;
+	result = close_directories(name);
 	cleanup_fd int parent = result ? -1 : open_parent(name, &base);
 	if (!result)
 		result = parent < 0 ? parent : unpack_at(parent, base, name, tar);

@@ -190,11 +190,22 @@ def test_a_read_only_root_has_its_files_too(hyper: Hyper) -> None:
     assert "Read-only file system" in hyper("exec", "v", "touch", "/new/other").err
 
 
-def test_a_file_that_cannot_be_written_leaves_the_start_undone(hyper: Hyper) -> None:
-    create(hyper, {"files": [a_file("/bin/sh/file", "x")]})
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        (a_file("/bin/sh/file", "x"), "/bin/sh/file"),
+        (a_file("/file", "x", owner="stranger"), "find owner stranger"),
+        (a_file("/file", "x", owner="root:strangers"), "find owner strangers"),
+    ],
+)
+def test_a_file_that_cannot_be_written_leaves_the_start_undone(
+    hyper: Hyper, file: dict[str, Any], reason: str
+) -> None:
+    create(hyper, {"files": [file]})
     failed = hyper("start", "v")
     assert failed.status == 1
-    assert "/bin/sh/file" in failed.err
+    assert reason in failed.err
+    assert file["path"] in failed.err
     assert hyper.state("v") == "created"
 
 

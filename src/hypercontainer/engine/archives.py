@@ -17,7 +17,7 @@ from hypercontainer.engine.container import Container
 from hypercontainer.engine.pod import Pod
 from hypercontainer.errors import GuestError, HyperError, InvalidRequest, NotFound, Unavailable
 from hypercontainer.guest.agent import Agent, Process, clean
-from hypercontainer.guest.protocol import Output, SignalProcess, StartArchive, Stream
+from hypercontainer.guest.protocol import NO_OWNER, Output, SignalProcess, StartArchive, Stream
 from hypercontainer.model.pod import FileSpec
 
 _SIGKILL = 9
@@ -61,8 +61,10 @@ def files_archive(files: Sequence[FileSpec]) -> bytes:
 
 
 def _owner(text: str) -> tuple[int, str]:
-    """A number, or a name that the container resolves."""
-    return (int(text), "") if text.isdecimal() else (0, text)
+    """A number, or a name that the container must know; nothing: root."""
+    if text.isdecimal() or not text:
+        return int(text or "0"), ""
+    return NO_OWNER, text
 
 
 # --- Archive processes ---

@@ -65,6 +65,7 @@ FRAME_SIZE = 1 << 18  # bytes, unstuffed; what each side must be able to hold
 STREAM_CHUNK = 1 << 15  # bytes of data in one Input or Output, at most
 STREAM_BUFFER = 1 << 18  # bytes kept unacknowledged for each stream
 NO_SLOT = 255  # a Source that is a path and no disk
+NO_OWNER = (1 << 32) - 2  # a uid or gid in an archive beside a name that must be known
 SHARE_SLOT = 254  # a Source that is a path below the machine's share, which must exist
 
 

@@ -15,7 +15,15 @@ from hypercontainer.guest import protocol
 from hypercontainer.guest.protocol import Message, Part
 
 INTEGER_SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "i32": 4}
-CONSTANTS = ("PROTOCOL_VERSION", "FRAME_SIZE", "STREAM_CHUNK", "STREAM_BUFFER", "NO_SLOT", "SHARE_SLOT")
+CONSTANTS = (
+    "PROTOCOL_VERSION",
+    "FRAME_SIZE",
+    "STREAM_CHUNK",
+    "STREAM_BUFFER",
+    "NO_SLOT",
+    "SHARE_SLOT",
+    "NO_OWNER",
+)
 
 
 @dataclass(frozen=True, slots=True)
