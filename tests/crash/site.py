@@ -282,7 +282,7 @@ def _network(site: Site, pods: list[Record]) -> Iterator[str]:
     taps = {name for _, name in socket.if_nameindex() if name.startswith(prefix)}
     connected = [pod for pod in pods if pod.address]
     running = [pod for pod in connected if pod.machine]
-    yield from _differ("taps", taps, {subnets.nic_name(owner, pod.id) for pod in running})
+    yield from _differ("taps", taps, {subnets.nic_name(owner, pod.machine) for pod in running})
     bridge = _bridge(site)
     if bridge:
         expected = {

@@ -292,6 +292,61 @@ def check_paused(done: str, *others: str) -> Callable[[Site, Result], None]:
     return check
 
 
+# --- Replace, and containers of a pod that runs ---
+
+
+def old_and_new(site: Site) -> None:
+    """Pod p runs, and pod q may take its machine."""
+    site.make()
+    site.make(name="q", start=False)
+
+
+def old_and_broken(site: Site) -> None:
+    """Pod p runs, and pod q cannot."""
+    site.make()
+    site.make("nothere", name="q", start=False)
+
+
+def check_replaced(site: Site, result: Result) -> None:
+    """One of both has the machine, or after a failure none."""
+    states = site.state("p"), site.state("q")
+    if result.status == 0:
+        assert states == ("created", "running"), (states, result)
+    legal = {("created", "running"), ("running", "created"), ("created", "created")}
+    assert states in legal, (states, result)
+
+
+def check_given_back(site: Site, result: Result) -> None:
+    assert result.status != 0, result
+    assert site.state("q") == "created", result
+    assert site.state("p") in {"running", "created"}, result
+
+
+def helped(*, start: bool) -> Callable[[Site], None]:
+    """Pod p runs, with a container h that was added to it."""
+
+    def prepare(site: Site) -> None:
+        site.make()
+        container = {"name": "h", "image": "busybox", "command": ["sleep", "1000"]}
+        site.client.pods.add_container("p", {"container": container})
+        if start:
+            site.client.containers.start("h")
+
+    return prepare
+
+
+def helper_in(done: str, *others: str) -> Callable[[Site, Result], None]:
+    """Container h is ``done`` when hyper said so, else that or one of ``others``; pod p runs on."""
+
+    def check(site: Site, result: Result) -> None:
+        names = {container.name: container.state for container in site.client.containers.list()}
+        state = names.get("h", "absent")
+        assert state == done or (result.status != 0 and state in others), (state, result)
+        assert site.state("p") == "running"
+
+    return check
+
+
 # --- The start of hyperd itself ---
 
 
@@ -375,6 +430,38 @@ VERBS = (
         act=typed("rmi", "other"),
         check=lacks_image("other:latest"),
         clear=remove_images("other:latest"),
+    ),
+    Verb(
+        name="start-container",
+        prepare=helped(start=False),
+        act=typed("start", "-c", "h"),
+        check=helper_in("running", "created"),
+    ),
+    Verb(
+        name="stop-container",
+        prepare=helped(start=True),
+        act=typed("stop", "-t", "0", "-c", "h"),
+        check=helper_in("exited", "running"),
+    ),
+    Verb(
+        name="rm-container",
+        prepare=helped(start=True),
+        act=typed("rm", "-f", "-c", "h"),
+        check=helper_in("absent", "exited", "running"),
+    ),
+    Verb(
+        name="replace",
+        driver="uml",
+        prepare=old_and_new,
+        act=typed("replace", "-t", "1", "-o", "p", "-n", "q"),
+        check=check_replaced,
+    ),
+    Verb(
+        name="replace-fails",
+        driver="uml",
+        prepare=old_and_broken,
+        act=typed("replace", "-t", "1", "-o", "p", "-n", "q"),
+        check=check_given_back,
     ),
     Verb(name="restart of hyperd", prepare=die_among_pods, act=act_restart, check=check_restart),
     Verb(
