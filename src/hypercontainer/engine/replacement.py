@@ -159,7 +159,16 @@ async def _switch(pod: Pod, before: Lease | None, after: Lease | None) -> None:
 
 
 def _give(old: Pod, new: Pod, *, lease: Lease | None, held: slots.Slots) -> None:
-    """One record says whose the machine is now.  ``old`` keeps what it needs to get it back."""
+    """One record says whose the machine is now.  ``old`` keeps what it needs to get it back.
+
+    Before it, what a daemon that is killed right after it must find: which containers are to run.
+    """
+    for container in new.containers:
+        process = ProcessRecord()
+        state = ContainerState.CREATED
+        new.save_container(
+            container, target="running", state=state, process=process, restarts=0, pause=Pause()
+        )
     given = msgspec.structs.replace(
         new.record,
         target="running",
@@ -181,12 +190,6 @@ def _give(old: Pod, new: Pod, *, lease: Lease | None, held: slots.Slots) -> None
     old.host.records.save_pods(given, left)
     new.record, old.record = given, left
     _move_lease(old, new)
-    for container in new.containers:
-        process = ProcessRecord()
-        state = ContainerState.CREATED
-        new.save_container(
-            container, target="running", state=state, process=process, restarts=0, pause=Pause()
-        )
 
 
 def _move_lease(source: Pod, target: Pod) -> None:
