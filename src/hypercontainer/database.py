@@ -13,8 +13,12 @@ from hypercontainer.errors import Unavailable
 Migration = str | Callable[[sqlite3.Connection], None]
 
 
-def connect(path: Path, *, migrations: Sequence[Migration]) -> sqlite3.Connection:
+def connect(path: Path, *, migrations: Sequence[Migration], speaks_of: Path) -> sqlite3.Connection:
     """Open ``path`` and bring it to the newest schema.
+
+    ``speaks_of`` is the directory of what the rows are about.  Raises Unavailable for a database that is
+    damaged, of a newer hyper, or new beside a directory that is not empty: whoever went on without its rows
+    would take all that for nobody's, and remove it.
 
     ``migrations`` are SQL scripts, or functions for what SQL cannot say; number N brings version N to
     N+1 (``PRAGMA user_version``).
@@ -28,10 +32,29 @@ def connect(path: Path, *, migrations: Sequence[Migration]) -> sqlite3.Connectio
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA busy_timeout = 5000")
+        _check(connection, path, speaks_of)
         _migrate(connection, path, migrations)
-    except sqlite3.Error as error:
-        raise Unavailable(f"cannot open the database {path}: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise Unavailable(f"cannot open the database {path}: {error}", hint=_hint(error)) from error
     return connection
+
+
+def _hint(error: sqlite3.DatabaseError) -> str:
+    if isinstance(error, sqlite3.OperationalError):
+        return "is the disk full, or not to be written?"
+    return "it is damaged: put a copy back, or move it away with all that it speaks of"
+
+
+def _check(connection: sqlite3.Connection, path: Path, speaks_of: Path) -> None:
+    found: str = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise sqlite3.DatabaseError(found)
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == 0 and speaks_of.is_dir() and any(speaks_of.iterdir()):
+        raise Unavailable(
+            f"{path} is gone or empty, and {speaks_of} is not",
+            hint=f"put it back; to start afresh instead, remove what is in {speaks_of}",
+        )
 
 
 @contextlib.contextmanager

@@ -79,6 +79,8 @@ from hypercontainer.storage.sources import DiskClaims
 
 logger = logging.getLogger(__name__)
 
+_RECOVERY_TIMEOUT_S = 5.0  # before hyperd answers; a guest that takes longer is waited for beside the others
+
 T = TypeVar("T")
 
 
@@ -99,7 +101,7 @@ class Engine:
         host = Host(
             paths=paths,
             settings=settings,
-            records=Records(paths.database, listener=events),
+            records=Records(paths.database, pods=paths.pods, listener=events),
             events=events,
             images=Images(
                 paths.images,
@@ -505,7 +507,12 @@ class Engine:
             if pod.record.target == "running" and pod.record.lease is not None:
                 self.host.leases[pod.id] = pod.record.lease
         await self._reconcile_network()
-        await asyncio.gather(*(self._recover_pod(pod) for pod in self._pods.values()))
+        recovering = [
+            self.host.tasks.start(self._recover_pod(pod), name=f"recover {pod.record.name}")
+            for pod in self._pods.values()
+        ]
+        if recovering:  # whoever has a guest that hangs keeps nobody else waiting
+            await asyncio.wait(recovering, timeout=_RECOVERY_TIMEOUT_S)
         self._remove_strays()
 
     def _read_records(self) -> None:
@@ -521,12 +528,15 @@ class Engine:
 
     async def _recover_pod(self, pod: Pod) -> None:
         """One pod that cannot be recovered is no reason to serve none."""
+        pod.is_recovering = True
         try:
             await recovery.recover(pod, self._pods)
         except HyperError as error:
             logger.error("pod %s could not be recovered: %s", pod.record.name, error.message)
         except Exception:
             logger.exception("pod %s could not be recovered", pod.record.name)
+        finally:
+            pod.is_recovering = False
 
     async def _reconcile_network(self) -> None:
         try:

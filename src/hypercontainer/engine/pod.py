@@ -22,7 +22,7 @@ from hypercontainer.engine.output import open_log
 from hypercontainer.engine.records import ContainerRecord, PodRecord, ProcessRecord, despite_full_disk
 from hypercontainer.engine.running import Running
 from hypercontainer.engine.timeline import StartTimeline
-from hypercontainer.errors import InvalidState
+from hypercontainer.errors import InvalidState, Unavailable
 from hypercontainer.model.pod import PodSpec
 from hypercontainer.model.rest import ContainerState, PodState
 
@@ -40,6 +40,7 @@ class Pod:
         self.running: Running | None = None
         self.timeline = StartTimeline()
         self.lock = asyncio.Lock()
+        self.is_recovering = False  # whether its guest has yet to answer this hyperd
         self.is_gone = False  # removed, with its storage
         self.is_replaced = False  # another pod is about to have its machine
 
@@ -51,7 +52,7 @@ class Pod:
 
     @property
     def state(self) -> PodState:
-        if self.running is None or self.has_ended:
+        if self.has_ended or (self.running is None and not (self.is_recovering and self.record.machine)):
             return PodState.CREATED
         return PodState.PAUSED if self.record.paused else PodState.RUNNING
 
@@ -79,6 +80,8 @@ class Pod:
         return next(c for c in self.containers if c.record.id == container_id)
 
     def running_or_refuse(self, verb: str) -> Running:
+        if self.running is None and self.is_recovering:
+            raise Unavailable(f"cannot {verb}: the guest of pod {self.record.name} does not answer yet")
         if self.running is None:
             raise InvalidState(
                 f"cannot {verb}: pod {self.record.name} is {self.state}",

@@ -144,9 +144,10 @@ class _Nobody:
 class Records:
     """The daemon's tables.  Each method is one transaction, and told to ``listener`` when it is done."""
 
-    def __init__(self, path: Path, *, listener: Listener | None = None) -> None:
+    def __init__(self, path: Path, *, pods: Path, listener: Listener | None = None) -> None:
+        """``pods`` is the directory of the storage of those on record."""
         self._path = path
-        self._database = database.connect(path, migrations=_MIGRATIONS)
+        self._database = database.connect(path, migrations=_MIGRATIONS, speaks_of=pods)
         self._listener = listener or _Nobody()
 
     def close(self) -> None:

@@ -32,11 +32,11 @@ class Blobs:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._blobs = root / "blobs" / "sha256"
-        self._disks = root / "disks"
+        self.disks = root / "disks"
         self._downloads = root / "downloads"
         self._tmp = root / "tmp"
         self._held: Counter[Digest] = Counter()
-        for directory in (self._blobs, self._disks, self._downloads, self._tmp):
+        for directory in (self._blobs, self.disks, self._downloads, self._tmp):
             directory.mkdir(parents=True, exist_ok=True)
 
     def path(self, digest: Digest) -> Path:
@@ -49,7 +49,7 @@ class Blobs:
         return self._downloads / hexadecimal(digest)
 
     def disk(self, image: Digest) -> Path:
-        return self._disks / f"{hexadecimal(image)}.squashfs"
+        return self.disks / f"{hexadecimal(image)}.squashfs"
 
     @asynccontextmanager
     async def workspace(self) -> AsyncIterator[Path]:
@@ -105,7 +105,7 @@ class Blobs:
         for directory in self._tmp.iterdir():
             remove_tree(directory) if directory.is_dir() else directory.unlink(missing_ok=True)
         _remove_others(self._blobs, {self.path(digest) for digest in blobs})
-        _remove_others(self._disks, {self.disk(image) for image in images})
+        _remove_others(self.disks, {self.disk(image) for image in images})
         oldest = time.time() - _KEPT_DOWNLOADS_S
         recent = {path for path in self._downloads.iterdir() if path.stat().st_mtime > oldest}
         _remove_others(self._downloads, recent)

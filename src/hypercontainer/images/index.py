@@ -59,8 +59,9 @@ class Record:
 
 
 class Index:
-    def __init__(self, path: Path) -> None:
-        self._database = database.connect(path, migrations=_MIGRATIONS)
+    def __init__(self, path: Path, *, disks: Path) -> None:
+        """``disks`` is the directory of the disks of those in the index."""
+        self._database = database.connect(path, migrations=_MIGRATIONS, speaks_of=disks)
 
     def close(self) -> None:
         self._database.close()

@@ -51,7 +51,7 @@ class Library:
     def __init__(self, root: Path) -> None:
         with disk_errors("open the image store", root):
             self.blobs = Blobs(root)
-        self.index = Index(root / "images.db")
+        self.index = Index(root / "images.db", disks=self.blobs.disks)
         self.locks = Locks()
 
     def close(self) -> None:

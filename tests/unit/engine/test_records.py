@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def a_pod(number: int, name: str) -> tuple[PodRecord, list[ContainerRecord]]:
 
 @pytest.fixture
 def records(tmp_path: Path) -> Iterator[Records]:
-    records = Records(tmp_path / "state.db")
+    records = Records(tmp_path / "state.db", pods=tmp_path / "pods")
     yield records
     records.close()
 
@@ -71,14 +72,47 @@ def test_the_last_words_of_a_container_that_goes_do_not_take_its_name_back(recor
 
 def test_records_of_a_newer_hyper_are_left_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    Records(path).close()
+    Records(path, pods=tmp_path / "pods").close()
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 1000")
     connection.close()
     before = path.read_bytes()
     with pytest.raises(Unavailable, match="newer"):
-        Records(path)
+        Records(path, pods=tmp_path / "pods")
     assert path.read_bytes() == before
+
+
+def test_lost_records_are_no_reason_to_remove_the_pods(tmp_path: Path) -> None:
+    path, pods = tmp_path / "state.db", tmp_path / "pods"
+    (pods / "1234").mkdir(parents=True)
+    with pytest.raises(Unavailable, match="gone or empty") as caught:
+        Records(path, pods=pods)
+    assert str(pods) in caught.value.hint
+    (pods / "1234").rmdir()
+    Records(path, pods=pods).close()
+
+
+@pytest.mark.parametrize("size", [100, 4096, 10_000])
+def test_truncated_records_are_refused(tmp_path: Path, size: int) -> None:
+    path, pods = tmp_path / "state.db", tmp_path / "pods"
+    records = Records(path, pods=pods)
+    for number in range(20):
+        records.add_pod(*a_pod(number, f"pod{number}"))
+    records.close()
+    os.truncate(path, size)
+    with pytest.raises(Unavailable, match=r"state\.db"):
+        Records(path, pods=pods)
+    assert path.stat().st_size == size
+
+
+def test_a_record_that_cannot_be_read_is_refused_by_its_reason(records: Records, tmp_path: Path) -> None:
+    records.add_pod(*a_pod(1, "web"))
+    connection = sqlite3.connect(tmp_path / "state.db")
+    connection.execute("UPDATE pods SET body = x'00'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(Unavailable, match="cannot be read"):
+        records.pods()
 
 
 @pytest.mark.parametrize("step", range(1, 4))
@@ -93,7 +127,8 @@ def test_a_daemon_killed_at_any_step_of_a_change_left_all_or_nothing(tmp_path: P
         "lines = sys.stdin.buffer.read().splitlines()\n"
         "pod = msgspec.json.decode(lines[0], type=PodRecord)\n"
         "container = msgspec.json.decode(lines[1], type=ContainerRecord)\n"
-        f"Records(Path({str(tmp_path / 'state.db')!r})).add_pod(pod, [container])\n"
+        f"here = Path({str(tmp_path)!r})\n"
+        "Records(here / 'state.db', pods=here / 'pods').add_pod(pod, [container])\n"
     )
     child = subprocess.run(
         [sys.executable, "-c", script],
@@ -104,7 +139,7 @@ def test_a_daemon_killed_at_any_step_of_a_change_left_all_or_nothing(tmp_path: P
     )
     assert child.returncode == (-9 if step < 3 else 0), child.stderr.decode()
     assert fuse.exists() == (step == 3)
-    records = Records(tmp_path / "state.db")
+    records = Records(tmp_path / "state.db", pods=tmp_path / "pods")
     assert (records.pods(), records.containers()) == (([], []) if step == 1 else ([pod], containers))
     records.close()
 
@@ -112,7 +147,7 @@ def test_a_daemon_killed_at_any_step_of_a_change_left_all_or_nothing(tmp_path: P
 def test_a_lease_of_one_nic_is_brought_forward(tmp_path: Path) -> None:
     pod, containers = a_pod(1, "web")
     path = tmp_path / "old.db"
-    records = Records(path)
+    records = Records(path, pods=tmp_path / "pods")
     records.add_pod(pod, containers)
     records.close()
     nic = {"nic_name": "hy0", "mac": "02:00:00:00:00:01", "address": "10.0.0.2/24", "gateway": "10.0.0.1"}
@@ -122,7 +157,7 @@ def test_a_lease_of_one_nic_is_brought_forward(tmp_path: Path) -> None:
         database.execute("UPDATE pods SET body = ?", (msgspec.msgpack.encode(old),))
         database.execute("PRAGMA user_version = 1")
         database.commit()
-    records = Records(path)
+    records = Records(path, pods=tmp_path / "pods")
     (found,) = records.pods()
     records.close()
     wanted = NicLease(mtu=1500, **nic)
