@@ -5,7 +5,7 @@ DATA := src/hypercontainer/data
 KERNELS := $(DATA)/kernel/um/linux $(DATA)/kernel/x86_64/vmlinux
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt gen kernel guest bench fuzz wheel setup setup-tests clean
+.PHONY: help demo test check fmt gen kernel guest bench fuzz crash wheel setup setup-tests clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ bench: setup-tests kernel guest ## measure side by side with Docker, and write b
 
 fuzz: setup-tests guest ## longer fuzzing; FUZZ_SECONDS for each target
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} $(PYTHON) -m pytest tests/fuzz
+
+crash: setup-tests kernel guest ## kill hyperd at every step of every verb: half an hour
+	HYPER_CRASH=all $(PYTHON) -m pytest tests/crash -s
 
 wheel: setup-tests kernel guest ## a wheel that carries kernel and hyperstart
 	.venv/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

@@ -18,14 +18,14 @@ import pytest
 
 from hypercontainer.guest import boot
 from hypercontainer.hypervisors import base
-from tests.crash.site import Site, cgroups, owned_processes
+from tests.crash.site import Site, cgroups, owned_processes, remove_cgroups
 from tests.e2e.hyper import Hyper, new_root
 from tests.support.images import busybox_archive
 
 LONG = os.environ.get("HYPER_CRASH") == "all"
 
 
-def _make(driver: str, cache: Path) -> Site:
+def _make(driver: str, cache: Path, *, lib_mib: int = 0) -> Site:
     if not boot.DATA.joinpath("hyperstart").exists():
         pytest.skip("hyperstart is not built: make guest")
     if os.geteuid() != 0:
@@ -33,14 +33,18 @@ def _make(driver: str, cache: Path) -> Site:
     if reason := asyncio.run(base.load(driver).missing(cache=cache)):
         pytest.skip(f"{driver}: {reason}")
     site = Site(hyper=Hyper(root=new_root(), driver=driver))
+    if lib_mib:
+        site.paths.state.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={lib_mib}m", "none", str(site.paths.state)]
+        subprocess.run(command, check=True)
     site.start()
     site.hyper.ok("load", "-q", "-i", str(busybox_archive(site.hyper.root / "busybox.tar")))
     return site
 
 
 @contextlib.contextmanager
-def _site(driver: str, cache: Path) -> Iterator[Site]:
-    site = _make(driver, cache)
+def _site(driver: str, cache: Path, *, lib_mib: int = 0) -> Iterator[Site]:
+    site = _make(driver, cache, lib_mib=lib_mib)
     try:
         yield site
     finally:
@@ -48,13 +52,12 @@ def _site(driver: str, cache: Path) -> Iterator[Site]:
             site.start()
             site.hyper.remove_all()
         site.stop()
-        subprocess.run(["umount", "-q", site.hyper.root / "lib"], check=False)
+        if site.paths.state.is_mount():
+            subprocess.run(["umount", site.paths.state], check=False)
         left = owned_processes(site) + [str(path) for path in cgroups(site)]
         for process in owned_processes(site):
             os.kill(int(process.split()[0]), signal.SIGKILL)
-        for path in cgroups(site):
-            with contextlib.suppress(OSError):
-                path.rmdir()
+        remove_cgroups(site)
         shutil.rmtree(site.hyper.root, ignore_errors=True)
     assert not left, left
 
@@ -76,6 +79,13 @@ def site(_namespace: Site) -> Iterator[Site]:
     """Without machines: a pod takes 30 ms."""
     yield _namespace
     _tidy(_namespace)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Site]:
+    """A root of the test's own, whose disk is full soon."""
+    with _site("namespace", tmp_path, lib_mib=32) as site:
+        yield site
 
 
 @pytest.fixture

@@ -258,7 +258,7 @@ def _kernel_objects(site: Site, pods: list[Record]) -> Iterator[str]:
     """Mounts of the host, loop devices and cgroups."""
     root = str(site.hyper.root)
     for line in Path("/proc/self/mounts").read_text().splitlines():
-        if root in line and f" {root}/lib tmpfs" not in line:
+        if root in line and f" {root}/lib tmpfs " not in line:
             yield f"a mount is left: {line}"
     running = any(pod.machine for pod in pods)
     for file in Path("/sys/block").glob("loop*/loop/backing_file"):
@@ -274,6 +274,16 @@ def cgroups(site: Site) -> list[Path]:
     """Those of machines of the namespace driver."""
     prefix = cgroup_prefix(site.paths.machines)
     return [path for top in CGROUPS for path in Path(top).glob(f"{prefix}*")]
+
+
+def remove_cgroups(site: Site) -> None:
+    """As a reboot would; one is busy until the last process in it has been reaped."""
+    deadline = time.monotonic() + 10
+    while (groups := cgroups(site)) and time.monotonic() < deadline:
+        for directory in (each for group in groups for each, _, _ in os.walk(group, topdown=False)):
+            with contextlib.suppress(OSError):
+                Path(directory).rmdir()
+        time.sleep(0.02)
 
 
 def _network(site: Site, pods: list[Record]) -> Iterator[str]:

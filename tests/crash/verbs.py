@@ -242,6 +242,84 @@ def load_prepared(site: Site) -> None:
     site.hyper.ok("load", "-q", "-i", str(other_archive(site)))
 
 
+# --- Containers of a live pod, names, copies, restarts ---
+
+
+def container_state(site: Site, name: str) -> str:
+    every = {c.name: str(c.state) for pod in site.pods().values() for c in pod.containers}
+    return every.get(name, "absent")
+
+
+def second_is(done: str, *others: str) -> Callable[[Site, Result], None]:
+    """Pod p runs on, and its second container is ``done``, or one of ``others`` when hyper failed."""
+
+    def check(site: Site, result: Result) -> None:
+        state = container_state(site, "second")
+        assert site.state("p") == "running"
+        assert state == done or (result.status != 0 and state in others), (state, result)
+        assert site.run("exec", "p", "echo", "alive").out == "alive\n"
+
+    return check
+
+
+def check_rename(site: Site, result: Result) -> None:
+    assert sorted(site.pods()) in (["p"], ["q"])
+    assert result.status != 0 or site.state("q") == "created"
+
+
+def source_file(site: Site) -> str:
+    path = site.hyper.root / "source"
+    path.write_text("copied\n")
+    return str(path)
+
+
+def act_copy(site: Site) -> Result:
+    return site.run("cp", source_file(site), "p:/copied")
+
+
+def check_copy(site: Site, result: Result) -> None:
+    """The file is there whole when hyper said so; and the pod's disk can be mounted."""
+    if site.state("p") == "created":
+        site.client.pods.start("p")
+    assert site.state("p") == "running"
+    seen = site.run("exec", "p", "cat", "/copied").out
+    assert seen == "copied\n" or result.status != 0, result
+    assert site.run("exec", "p", "echo", "alive").out == "alive\n"
+
+
+TRIES = 3
+
+
+def act_restarts(site: Site) -> Result:
+    policy = f"on-failure:{TRIES}"
+    done = site.run("run", "-d", "--restart", policy, *NEW, "busybox", "sh", "-c", "echo try; exit 5")
+    if done.status == 0:
+        _watch_end(site)
+    return done
+
+
+def check_restarts(site: Site, result: Result) -> None:
+    """Whatever died meanwhile, it is tried no more often than asked, and its end is known."""
+    pod = site.pods().get("p")
+    assert pod is not None or result.status != 0
+    if pod is not None and (pod.containers[0].started or pod.state != "created"):
+        site.wait_until(lambda: site.state("p") == "created", "the tries end")
+        assert site.client.pods.wait("p") == 5
+        out, _ = printed(site, "p")
+        assert set(out) == {"try"}
+        assert 1 <= len(out) <= TRIES + 1
+
+
+def check_port(*, published: bool) -> Callable[[Site, Result], None]:
+    """The settled host agrees with the record already; here that what hyper said is true."""
+
+    def check(site: Site, result: Result) -> None:
+        assert site.state("p") == "running"
+        assert result.status != 0 or is_port_free() != published
+
+    return check
+
+
 # --- Networks and pause, which take a machine ---
 
 PORT = 20000 + os.getpid() % 20000
@@ -463,6 +541,21 @@ VERBS = (
         act=typed("replace", "-t", "1", "-o", "p", "-n", "q"),
         check=check_given_back,
     ),
+    Verb(
+        name="create-container",
+        prepare=RUNNING,
+        act=typed("create", "-c", "p", "--name", "second", *SLEEP),
+        check=second_is("created", "absent"),
+    ),
+    Verb(name="rename", prepare=CREATED, act=typed("rename", "p", "q"), check=check_rename),
+    Verb(
+        name="vm",
+        act=typed("vm", "--network", "none", "-m", "48m", "--name", "p"),
+        check=ends_in("running", "created", "absent"),
+    ),
+    Verb(name="cp", prepare=RUNNING, act=act_copy, check=check_copy),
+    Verb(name="cp-created", prepare=CREATED, act=act_copy, check=check_copy),
+    Verb(name="restarts", act=act_restarts, check=check_restarts),
     Verb(name="restart of hyperd", prepare=die_among_pods, act=act_restart, check=check_restart),
     Verb(
         name="run-port",
@@ -490,6 +583,20 @@ VERBS = (
         prepare=made(**PUBLISHED),
         act=typed("rm", "-f", "p"),
         check=check_connected("absent", "running"),
+    ),
+    Verb(
+        name="ports-add",
+        driver="uml",
+        prepare=made(network="default"),
+        act=typed("ports", "add", "p", "-p", f"{PORT}:80"),
+        check=check_port(published=True),
+    ),
+    Verb(
+        name="ports-delete",
+        driver="uml",
+        prepare=made(**PUBLISHED),
+        act=typed("ports", "delete", "p", "-p", f"{PORT}:80"),
+        check=check_port(published=False),
     ),
     Verb(
         name="pause",
