@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from importlib import metadata
 from pathlib import Path
 
 from hypercontainer.engine.choice import Drivers
@@ -28,7 +27,7 @@ _LITTLE_SPACE = 1 << 30  # bytes free below which doctor warns
 async def info(host: Host, *, pods: int, running: int, containers: int) -> InfoView:
     chosen = await _automatic(host)
     return InfoView(
-        version=metadata.version("hypercontainer"),
+        version=_own_version(),
         root=str(host.paths.state),
         pods=pods,
         running=running,
@@ -47,7 +46,7 @@ async def info(host: Host, *, pods: int, running: int, containers: int) -> InfoV
 
 def version(host: Host) -> VersionView:
     return VersionView(
-        version=metadata.version("hypercontainer"),
+        version=_own_version(),
         api=API_VERSION,
         kernel=_kernel(host, None),
         python=platform.python_version(),
@@ -132,6 +131,12 @@ def _space_check(path: Path) -> Check:
         found=f"{free / (1 << 30):.1f} GiB free",
         hint="free some: pods and images live there",
     )
+
+
+def _own_version() -> str:
+    from importlib.metadata import version  # late: it costs hyperd's start 10 ms, and few ask
+
+    return version("hypercontainer")
 
 
 def _operating_system() -> str:
