@@ -13,7 +13,7 @@ from tests.crash.conftest import LONG
 from tests.crash.site import Site
 from tests.crash.verbs import VERBS, Verb
 
-SHORT = 3  # steps of each verb, when not all
+SHORT = 2  # steps of each verb, when not all
 
 
 def of_driver(name: str) -> pytest.MarkDecorator:
@@ -54,8 +54,8 @@ def _count(verb: Verb, site: Site) -> int:
 
 
 def _some(number: int) -> list[int]:
-    """The same few steps each time, spread evenly."""
-    return sorted({1 + (number - 1) * index // max(1, SHORT - 1) for index in range(SHORT)})
+    """The same few steps each time, spread evenly between the first and the last."""
+    return sorted({1 + number * index // (SHORT + 1) for index in range(1, SHORT + 1)})
 
 
 def _die_once(verb: Verb, site: Site, step: int) -> bool:
