@@ -67,7 +67,7 @@ def test_each_sees_the_processes_of_the_other(pod: Hyper) -> None:
 
 
 def test_one_may_signal_the_processes_of_the_other(pod: Hyper) -> None:
-    inside(pod, "one", "kill -9 $(pgrep -f 'sleep 1002')")
+    inside(pod, "one", "kill -9 $(ps | sed -n 's/^ *\\([0-9]*\\) .*sleep 1002$/\\1/p')")
     assert pod.ok("wait", "two") == "137"
 
 
@@ -96,9 +96,8 @@ def test_the_hostname_is_the_same(pod: Hyper) -> None:
 
 
 def test_there_is_one_loopback(pod: Hyper) -> None:
-    pod.ok("exec", "-d", "one", "sh", "-c", "echo over loopback | nc -l -p 4000 -s 127.0.0.1")
-    script = "for i in $(seq 50); do nc 127.0.0.1 4000 </dev/null && break; sleep 0.1; done"
-    assert inside(pod, "two", script) == "over loopback"
+    inside(pod, "one", "httpd -p 127.0.0.1:4000 -h /etc")
+    assert inside(pod, "two", "wget -q -O - http://127.0.0.1:4000/hostname") == "shared-host"
 
 
 def test_both_have_all_nics(pod: Hyper) -> None:
