@@ -196,7 +196,7 @@ def test_service(hyper: Hyper, tmp_path: Path) -> None:
     service = {"serviceIP": "10.254.0.24", "servicePort": 2834, "protocol": "TCP", "hosts": backends}
     containers = [{"name": "client", "image": "busybox", "command": IDLE}]
     hyper.ok("run", "-d", write_pod(tmp_path / "p.json", id="p", services=[service], containers=containers))
-    get = ("exec", "client", "wget", "-q", "-T", "10", "-O", "-", "http://10.254.0.24:2834/")
+    get = ("exec", "client", "wget", "-q", "-O", "-", "http://10.254.0.24:2834/")
     eventually(hyper, "b", *get)
     assert {hyper.ok(*get) for _ in range(6)} == {"b1", "b2"}
 
