@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -15,32 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.distribution import debian_archive
 from tests.e2e.hyper import Hyper
 
-CHECKOUT = Path(__file__).parents[2]
-TOOL = CHECKOUT / "tools/make_image.py"
 PACKAGES = "python3,nginx,redis-server"
-
-
-def _cache() -> Path:
-    base = os.environ.get("HYPER_CACHE") or Path.home() / ".cache/hypercontainer"
-    return Path(base) / "test-images"
 
 
 @pytest.fixture(scope="module")
 def archive() -> Path:
-    """The image, made from Debian's packages once for each recipe."""
-    key = hashlib.sha256(TOOL.read_bytes() + PACKAGES.encode()).hexdigest()[:16]
-    path = _cache() / f"debian-{key}.tar"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            subprocess.run([sys.executable, TOOL, "debian", draft, "--packages", PACKAGES], check=True)
-            draft.rename(path)
-        finally:
-            draft.unlink(missing_ok=True)
-    return path
+    return debian_archive("debian", PACKAGES)
 
 
 @pytest.fixture
