@@ -19,7 +19,7 @@ def debian_archive(tag: str, packages: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            command = [sys.executable, TOOL, "debian", draft, "--tag", tag, "--packages", packages]
+            command = [sys.executable, str(TOOL), "debian", str(draft), "--tag", tag, "--packages", packages]
             subprocess.run(command, check=True)
             draft.rename(path)
         finally:
