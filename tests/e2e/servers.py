@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import socket
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,27 @@ def start(hyper: Hyper, name: str, script: str, **asked: Any) -> dict[str, Any]:
     pods = Client(hyper.root / "run/hyper.sock").pods
     pods.create({"name": name, "containers": [container], **asked})
     return dict(pods.start(name))
+
+
+def ask(port: int, *, udp: bool = False, address: str = "127.0.0.1", request: bytes = b"") -> str:
+    """What answers at a port of the host, within a while."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            if answer := _answer(address, port, udp=udp, request=request):
+                return answer.decode().strip()
+        except OSError:
+            time.sleep(0.1)
+    return ""
+
+
+def _answer(address: str, port: int, *, udp: bool, request: bytes) -> bytes:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM) as connection:
+        connection.settimeout(1)
+        connection.connect((address, port))
+        if udp or request:
+            connection.send(request or b"?\n")
+        return connection.recv(1000) if udp else b"".join(iter(lambda: connection.recv(1000), b""))
 
 
 @functools.cache

@@ -6,34 +6,15 @@ import os
 import re
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from hypercontainer.client import Client
 from tests.e2e.hyper import Hyper
-from tests.e2e.servers import SERVE, SERVE_UDP, install, start, udp_program
+from tests.e2e.servers import SERVE, SERVE_UDP, ask, install, start, udp_program
 
 pytestmark = pytest.mark.needs_root
-
-
-def ask(port: int, *, udp: bool = False, address: str = "127.0.0.1") -> str:
-    """What answers at a port of the host, within a while."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
-            with socket.socket(socket.AF_INET, kind) as connection:
-                connection.settimeout(1)
-                connection.connect((address, port))
-                if udp:
-                    connection.send(b"?\n")
-                if answer := connection.recv(100):
-                    return answer.decode().strip()
-        except OSError:
-            time.sleep(0.1)
-    return ""
 
 
 @pytest.fixture
