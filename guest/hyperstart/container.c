@@ -49,6 +49,16 @@ static void container_free(struct container *container)
 	free(container);
 }
 
+/* Disks that no container is on any more can be swapped by hyperd. */
+static void release_disks(uint64_t slots)
+{
+	for (struct container *other = guest.containers; other; other = other->next)
+		slots &= ~other->slots;
+	for (uint8_t slot = 0; slot < SLOTS; slot++)
+		if (slots & UINT64_C(1) << slot && disk_unmount(slot))
+			log_line("unmount slot %u: %s", slot, strerror(guest.failure.error));
+}
+
 /* --- Creating --- */
 
 /* The name becomes a directory's: of a cgroup. */
@@ -134,6 +144,17 @@ static int take_namespace(struct container *container)
 	return container->mount_namespace < 0 ? failed("open", path) : 0;
 }
 
+/* What could not be built is on no disk: hyperd may swap those that it had. */
+static void give_up(struct container *container)
+{
+	const struct failure failure = guest.failure;
+	uint64_t slots = container->slots;
+
+	container_free(container);
+	release_disks(slots);
+	guest.failure = failure;
+}
+
 static void root_is_built(struct job *job, int result)
 {
 	struct container *container = container_of(job, struct container, job);
@@ -146,7 +167,7 @@ static void root_is_built(struct job *job, int result)
 	container->is_ready = !result;
 	mark("container", container->name);
 	if (result)
-		container_free(container);
+		give_up(container);
 	request_answer_created(request, result);
 }
 
@@ -215,16 +236,6 @@ static bool is_empty(const struct container *container)
 	if (container->cgroup >= 0 && !cgroup_is_empty(container->cgroup))
 		return false;
 	return !container_has_processes(container);
-}
-
-/* Disks that no container is on any more can be swapped by hyperd. */
-static void release_disks(uint64_t slots)
-{
-	for (struct container *other = guest.containers; other; other = other->next)
-		slots &= ~other->slots;
-	for (uint8_t slot = 0; slot < SLOTS; slot++)
-		if (slots & UINT64_C(1) << slot && disk_unmount(slot))
-			log_line("unmount slot %u: %s", slot, strerror(guest.failure.error));
 }
 
 static void finish_removal(struct container *container, int result)

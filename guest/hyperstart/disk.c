@@ -172,6 +172,18 @@ static bool is_read_only(const char *device)
 	return !read_line(path, line, sizeof(line)) && line[0] == '1';
 }
 
+/* A journal that was left to replay cannot be: what the file system held before is there to read. */
+static int mount_read_only(const char *fstype, const char *device)
+{
+	const struct mount_option noload[] = { { "noload", NULL }, { NULL, NULL } };
+	int mount = mount_new(fstype, device, NULL, MOUNT_RDONLY);
+
+	if (mount >= 0 || guest.failure.error != EROFS || strcmp(fstype, "ext4") != 0)
+		return mount;
+	log_line("%s was not unmounted: its journal is not replayed", device);
+	return mount_new(fstype, device, noload, MOUNT_RDONLY);
+}
+
 void disk_path(uint8_t slot, char path[32])
 {
 	snprintf(path, 32, DISKS_DIRECTORY "/%u", slot);
@@ -223,7 +235,8 @@ int disk_mount(uint8_t slot)
 	fstype = probe(device);
 	if (!fstype)
 		return failed_with(EMEDIUMTYPE, "mount", device);
-	cleanup_fd int mount = mount_new(fstype, device, NULL, is_read_only(name) ? MOUNT_RDONLY : 0);
+	cleanup_fd int mount = is_read_only(name) ? mount_read_only(fstype, device)
+						  : mount_new(fstype, device, NULL, 0);
 	return mount < 0 ? mount : mount_at(mount, AT_FDCWD, path, true);
 }
 

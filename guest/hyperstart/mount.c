@@ -82,6 +82,8 @@ static const struct {
 	{ "dev", 0, MOUNT_NODEV },
 	{ "noexec", MOUNT_NOEXEC, 0 },
 	{ "exec", 0, MOUNT_NOEXEC },
+	{ "noatime", MOUNT_NOATIME, 0 },
+	{ "relatime", 0, MOUNT_NOATIME }, /* the kernel's own way */
 	/* each container's mounts are private, and these are the words for that */
 	{ "private", 0, 0 },
 	{ "rprivate", 0, 0 },

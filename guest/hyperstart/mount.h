@@ -8,6 +8,7 @@
 #define MOUNT_NOSUID 0x02u
 #define MOUNT_NODEV 0x04u
 #define MOUNT_NOEXEC 0x08u
+#define MOUNT_NOATIME 0x10u
 
 struct mount_option {
 	const char *key;

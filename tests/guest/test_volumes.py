@@ -99,6 +99,15 @@ async def test_a_share_that_cannot_be_mounted_fails_the_set_up_and_leaves_nothin
     await machine.set_up()
 
 
+async def test_a_tmpfs_has_the_access_times_that_are_asked(bare: Pod) -> None:
+    await bare.create(mounts=(a_tmpfs("/no", "noatime"), a_tmpfs("/yes", "noatime,relatime")))
+    mounts = await bare.output("grep -E '/(no|yes) ' /proc/mounts")
+    assert [("noatime" in line, "relatime" in line) for line in mounts.splitlines()] == [
+        (True, False),
+        (False, True),
+    ]
+
+
 # --- Volumes that begin with the image's files ---
 
 

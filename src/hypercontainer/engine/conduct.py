@@ -43,10 +43,8 @@ async def mount(pod: Pod, running: Running, container: Container) -> None:
     limit = running.hypervisor.capabilities.disk_slots
     after = slots.assign(pod.record.slots, launch.wanted_disks(pod), limit=limit)
     changes = slots.changes(pod.record.slots, after)
-    disks = {slot: await launch.disk(pod, key) for slot, key in changes.items()}
     pod.decide(slots=after)
-    for slot, disk in disks.items():
-        await running.machine.swap_disk(slot, disk)
+    await launch.swap(pod, running.machine, changes)
     await mounting.show_new(pod, running, container)
     await create(pod, running, container)
 
@@ -81,7 +79,7 @@ async def _create_with_files(
 
 
 async def erase(pod: Pod, running: Running) -> None:
-    """Unmount the containers that were removed, and erase what they wrote."""
+    """Unmount the containers that were removed, erase what they wrote, and take back what only they had."""
     requests: list[Awaitable[object]] = []
     for container in pod.record.erase:
         if container not in running.mounted:  # only what is mounted can be erased
@@ -90,7 +88,7 @@ async def erase(pod: Pod, running: Running) -> None:
     if requests:
         await all_of(requests)
         running.mounted.difference_update(pod.record.erase)
-        pod.save(erase=())
+        pod.save(erase=(), slots=await mounting.tidy(pod, running.machine))
 
 
 async def all_of(requests: Iterable[Awaitable[object]]) -> None:

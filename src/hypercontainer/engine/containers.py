@@ -14,7 +14,6 @@ from hypercontainer.engine import (
     endings,
     launch,
     messages,
-    mounting,
     plan,
     processes,
     slots,
@@ -28,7 +27,7 @@ from hypercontainer.engine.running import Running
 from hypercontainer.errors import HyperError, InvalidState
 from hypercontainer.guest.protocol import ForgetProcess
 from hypercontainer.model.image import Image
-from hypercontainer.model.pod import AddedContainer
+from hypercontainer.model.pod import AddedContainer, ContainerSpec, PodSpec
 from hypercontainer.model.rest import ContainerState
 
 logger = logging.getLogger(__name__)
@@ -43,16 +42,23 @@ async def add(pod: Pod, added: AddedContainer, image: Image) -> Container:
         if pod.record.target == "removed":
             raise InvalidState(f"pod {pod.record.name} is being removed")
         plan.check_restart(added.container.restart, removed=pod.record.spec.remove)
-        limit = pod.host.drivers.get(pod.record.hypervisor).capabilities.disk_slots
-        slots.assign((), [*launch.wanted_disks(pod), image.id], limit=limit)
-        spec = plan.with_volumes(pod.record.spec, added.volumes)
-        volumes.check_mounts(added.container, spec.volumes)
+        joined, spec = plan.with_volumes(pod.record.spec, added)
+        _check_volumes(pod, joined, spec, image)
         index = 1 + max((c.record.index for c in pod.containers), default=-1)
-        name = plan.added_container_name(added.container, pod.record, index)
+        name = plan.added_container_name(joined, pod.record, index)
         record = plan.container_record(
-            added.container, image, pod=pod.record, index=index, name=name, created=time.time()
+            joined, image, pod=pod.record, index=index, name=name, created=time.time()
         )
         return pod.adopt(record, spec)
+
+
+def _check_volumes(pod: Pod, container: ContainerSpec, spec: PodSpec, image: Image) -> None:
+    """Refuse what the driver cannot do or has no slots for; ``spec`` is the pod's with the container."""
+    driver = pod.host.drivers.get(pod.record.hypervisor)
+    volumes.check_added(container, spec, driver.capabilities, driver.name)
+    own = volumes.disks_of(container, spec.volumes)
+    wanted = [*launch.wanted_disks(pod), image.id, *map(volumes.slot_key, own)]
+    slots.assign((), wanted, limit=driver.capabilities.disk_slots)
 
 
 async def start(pod: Pod, container: Container) -> None:
@@ -100,7 +106,6 @@ async def remove(pod: Pod, container: Container, *, force: bool) -> None:
         pod.forget(container)
         if pod.running is not None and not pod.record.paused:
             await conduct.erase(pod, pod.running)
-            await mounting.leave(pod, pod.running, container)
     endings.start_end_if_ended(pod)
 
 

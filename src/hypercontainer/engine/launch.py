@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from hypercontainer.engine import mounting, network, slots
+from hypercontainer.engine import mounting, network, slots, volumes
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.running import deadline
 from hypercontainer.errors import Unavailable
@@ -112,6 +112,19 @@ async def disk(pod: Pod, key: str) -> Disk:
     if (volume := mounting.disk(pod, key)) is not None:
         return volume
     return Disk(path=await pod.host.images.disk(pod.host.images.get(key)), read_only=True)
+
+
+async def swap(pod: Pod, machine: Machine, changes: Mapping[int, str]) -> None:
+    """Put what the pod wants into slots of a running machine, none of which the guest has mounted.
+
+    With volumes all are emptied first: a file that is in another slot yet cannot be opened anew.
+    """
+    disks = {slot: await disk(pod, key) if key else None for slot, key in changes.items()}
+    if any(volumes.is_slot_key(key) for key in changes.values()):
+        for slot in disks:
+            await machine.swap_disk(slot, None)
+    for slot, backing in disks.items():
+        await machine.swap_disk(slot, backing)
 
 
 def _stored(pod: Pod) -> dict[int, dict[Stream, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterable
 
 from hypercontainer.engine import slots, volumes
@@ -15,6 +16,8 @@ from hypercontainer.guest.protocol import Mount
 from hypercontainer.hypervisors.base import Machine
 from hypercontainer.model.machine import Disk, Share
 from hypercontainer.storage import sources
+
+logger = logging.getLogger(__name__)
 
 
 def mounts_of(pod: Pod) -> tuple[VolumeMount, ...]:
@@ -76,20 +79,32 @@ async def show_new(pod: Pod, running: Running, container: Container) -> None:
             await running.machine.add_share(share)
 
 
-async def hide(pod: Pod, machine: Machine, mounts: Iterable[VolumeMount] | None = None) -> None:
-    """Take shares away from a running machine: those of ``mounts``, or all of the pod's."""
-    for share in volumes.shares(mounts_of(pod) if mounts is None else mounts):
+async def hide(machine: Machine, names: Iterable[str]) -> None:
+    """Take shares away from a running machine, where the guest has them unmounted."""
+    for name in names:
         with contextlib.suppress(HyperError):  # it has ended, with all that it was shown
-            await machine.remove_share(share.name)
+            await machine.remove_share(name)
 
 
-async def leave(pod: Pod, running: Running, container: Container) -> None:
-    """``container`` has gone from the pod, and is unmounted: what only it had goes from the machine."""
-    kept = {share.name for share in shares(pod)}
-    gone = [m for m in _mounts(pod, container) if not {s.name for s in volumes.shares([m])} & kept]
-    await hide(pod, running.machine, gone)
+async def tidy(pod: Pod, machine: Machine) -> slots.Slots:
+    """What no container of the pod mounts any more goes from its machine.  Returns what slots hold then."""
+    await hide(machine, machine.shares() - {share.name for share in shares(pod)})
+    held = pod.record.slots
+    for slot, key in enumerate(held):
+        if volumes.is_slot_key(key) and key not in disk_keys(pod):
+            held = await _emptied(machine, held, slot)
     pod.host.disk_claims.release(pod.id)
     claim(pod, mounts_of(pod))
+    return held
+
+
+async def _emptied(machine: Machine, held: slots.Slots, slot: int) -> slots.Slots:
+    try:
+        await machine.swap_disk(slot, None)
+    except HyperError as error:  # the guest is still on it
+        logger.warning("machine %s keeps the disk in slot %d: %s", machine.id, slot, error.message)
+        return held
+    return slots.without(held, {held[slot]})
 
 
 def disk_keys(pod: Pod) -> list[str]:

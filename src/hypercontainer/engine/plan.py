@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import secrets
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -17,7 +17,7 @@ from hypercontainer.engine.records import ContainerRecord, PodRecord
 from hypercontainer.errors import Conflict, InvalidRequest
 from hypercontainer.model.image import Image, Reference
 from hypercontainer.model.machine import Capabilities
-from hypercontainer.model.pod import ContainerSpec, PodSpec, RestartPolicy, VolumeSpec
+from hypercontainer.model.pod import AddedContainer, ContainerSpec, PodSpec, RestartPolicy, VolumeSpec
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LABEL = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?")
@@ -105,13 +105,33 @@ def added_container_name(spec: ContainerSpec, pod: PodRecord, index: int) -> str
     return spec.name or f"{pod.name}-{index}"
 
 
-def with_volumes(spec: PodSpec, added: Sequence[VolumeSpec]) -> PodSpec:
-    """``spec`` with further volumes; Conflict when it has another one of such a name."""
+def with_volumes(spec: PodSpec, added: AddedContainer) -> tuple[ContainerSpec, PodSpec]:
+    """A container with the names that the pod's volumes have, and ``spec`` with what it brings.
+
+    What is the same outside of the pod is one volume, whatever it is called.  Conflict when the pod has
+    another one of such a name.
+    """
     own = {volume.name: volume for volume in spec.volumes}
-    for volume in added:
-        if own.setdefault(volume.name, volume) != volume:
+    names: dict[str, str] = {}
+    for volume in added.volumes:
+        names[volume.name] = known = _known_as(volume, own.values()) or volume.name
+        if known == volume.name and not volumes.is_same(own.setdefault(known, volume), volume):
             raise Conflict(f"the pod has another volume {volume.name!r}", hint="choose another name")
-    return msgspec.structs.replace(spec, volumes=tuple(own.values()))
+    mounts = tuple(
+        msgspec.structs.replace(mount, volume=names.get(mount.volume, mount.volume))
+        for mount in added.container.mounts
+    )
+    return (
+        msgspec.structs.replace(added.container, mounts=mounts),
+        msgspec.structs.replace(spec, volumes=tuple(own.values())),
+    )
+
+
+def _known_as(volume: VolumeSpec, own: Iterable[VolumeSpec]) -> str:
+    """What the pod calls ``volume`` of the host or the network, if it has it."""
+    if volume.kind == "pod":
+        return ""
+    return next((other.name for other in own if volumes.is_same(other, volume)), "")
 
 
 def container_record(

@@ -2,8 +2,8 @@
 
 What can be refused is refused while the old pod still runs.  Then one record gives the machine to the new
 pod (``PodRecord.installing``, ``replaces``), and steps that can be repeated make the guest follow: the old
-pod's processes end, it is torn down, disks are swapped, and the new pod is set up as after a boot.  If it
-cannot be, the machine is given back the same way.  A killed daemon goes on from the record.
+pod's processes end, it is torn down, shares and disks are swapped, and the new pod is set up as after a
+boot.  If it cannot be, the machine is given back the same way.  A killed daemon goes on from the record.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Mapping
 
 import msgspec
 
-from hypercontainer.engine import endings, launch, lifecycle, mounting, network, slots
+from hypercontainer.engine import endings, launch, lifecycle, mounting, network, slots, volumes
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.records import Pause, ProcessRecord
 from hypercontainer.engine.running import Running, before_end, deadline
@@ -100,11 +100,12 @@ async def _prepare(old: Pod, new: Pod, running: Running) -> slots.Slots:
     """Have all that ``new`` needs at hand; what was claimed for it is let go when something lacks."""
     try:
         mounting.prepare(new, mounting.mounts_of(new), instead_of=old)
+        wanted = launch.wanted_disks(new)
+        unwanted = {key for key in old.record.slots if volumes.is_slot_key(key)} - {*wanted}
         limit = running.hypervisor.capabilities.disk_slots
-        held = slots.assign(old.record.slots, launch.wanted_disks(new), limit=limit)
-        for key in held:
-            if key in launch.wanted_disks(new):
-                await launch.disk(new, key)
+        held = slots.assign(slots.without(old.record.slots, unwanted), wanted, limit=limit)
+        for key in wanted:
+            await launch.disk(new, key)
         return held
     except BaseException:
         mounting.release(new)
@@ -204,12 +205,10 @@ async def _leave(pod: Pod) -> None:
     running, pod.running = pod.running, None
     if running is not None:
         await running.tasks.close()
-        await mounting.hide(pod, running.machine)
     for container in pod.containers:
         endings.lose(pod, container, "")
     endings.give_up_restarts(pod)
     pod.execs.clear()
-    mounting.release(pod)
 
 
 async def _install(
@@ -235,9 +234,8 @@ async def _set_up_afresh(
         async with deadline(_TEAR_DOWN_TIMEOUT_S, "the guest did not let go of the pod that it had"):
             await running.agent.request(TearDownPod())
         pod.timeline.mark("torn down")
-        for slot, key in slots.changes(("", *had[1:]), pod.record.slots).items():
-            if key == slots.POD or key in launch.wanted_disks(pod):
-                await running.machine.swap_disk(slot, await launch.disk(pod, key))
+        await mounting.hide(running.machine, running.machine.shares())
+        await launch.swap(pod, running.machine, _changes(pod, had))
         await mounting.show(pod, running.machine)
         pod.timeline.mark("disks swapped")
         await switching
@@ -247,6 +245,13 @@ async def _set_up_afresh(
         *(running.agent.request(ForgetProcess(process)) for process in _stale(running)),
         lifecycle.bring_up(pod, running),
     )
+
+
+def _changes(pod: Pod, had: slots.Slots) -> dict[int, str]:
+    """What slots are to hold anew.  Images that nobody wants stay, and need not be in the store any more."""
+    wanted = {slots.NOTHING, slots.POD, *launch.wanted_disks(pod)}
+    changes = slots.changes((slots.NOTHING, *had[1:]), pod.record.slots)
+    return {slot: key for slot, key in changes.items() if key in wanted}
 
 
 def _stale(running: Running) -> set[int]:
@@ -261,6 +266,7 @@ def _commit(old: Pod, new: Pod) -> None:
     left = msgspec.structs.replace(old.record, target=target, lease=None, ports=(), slots=())
     new.host.records.save_pods(done, left)
     new.record, old.record = done, left
+    mounting.release(old)
 
 
 # --- And back ---
@@ -274,6 +280,7 @@ async def _give_back(old: Pod, new: Pod, running: Running, chosen: list[str], er
     await _leave(old)
     _return(old, new, reason)
     await _leave(new)
+    mounting.release(new)
     for container in old.containers:
         if container.record.id in chosen:
             old.save_container(
@@ -293,6 +300,7 @@ def _return(old: Pod, new: Pod, reason: str) -> None:
         target="running",
         machine=new.record.machine,
         next_process=new.record.next_process,
+        slots=slots.only(old.record.slots, launch.wanted_disks(old), size=len(new.record.slots)),
         reason="",
         installing=True,
     )
@@ -334,8 +342,6 @@ async def resume(pod: Pod, machine: Machine, others: Mapping[str, Pod]) -> None:
     running = Running(hypervisor=driver, machine=machine, agent=agent)
     old = others.get(pod.record.replaces)
     before = old.record.lease if old else None
-    if old is not None:
-        await mounting.hide(old, machine)
     for container in pod.containers:
         if container.record.target == "running":
             pod.save_process(container, ContainerState.CREATED, ProcessRecord())

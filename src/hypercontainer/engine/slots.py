@@ -1,18 +1,19 @@
 """Which disk is in which slot of a machine: the pod's writable one in slot 0, then each image once.
 
-A tuple of keys, one for each slot: ``POD``, an image's id, or nothing.  It is recorded before the machine
-has it so, and says what every slot must hold.  A slot whose key nobody wants any more keeps its disk until
-another needs its place.
+A tuple of keys, one for each slot: ``POD``, an image's id, that of a volume, or ``NOTHING``.  It is recorded
+before the machine has it so, and says what every slot must hold.  A slot whose image nobody wants any more
+keeps its disk until another needs its place; a volume's is emptied, as the file is the user's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from hypercontainer.errors import InvalidRequest
 
 WRITABLE = 0
 POD = "pod"  # the key of the pod's own disk
+NOTHING = ""  # the key of an empty slot
 
 Slots = tuple[str, ...]
 
@@ -35,6 +36,17 @@ def assign(held: Slots, wanted: Sequence[str], *, limit: int) -> Slots:
             )
         keys[place : place + 1] = [key]
     return tuple(keys)
+
+
+def without(held: Slots, keys: Collection[str]) -> Slots:
+    """``held`` with nothing where one of ``keys`` is."""
+    return tuple(NOTHING if key in keys else key for key in held)
+
+
+def only(held: Slots, wanted: Collection[str], *, size: int) -> Slots:
+    """The pod's disk and ``wanted`` where ``held`` has them, and else nothing, in at least ``size`` slots."""
+    kept = tuple(key if key == POD or key in wanted else NOTHING for key in held)
+    return kept + (NOTHING,) * (size - len(kept))
 
 
 def find(held: Slots, key: str) -> int:

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from hypercontainer.engine import slots
 from hypercontainer.engine.records import ContainerRecord
 from hypercontainer.errors import Conflict, InvalidRequest, Unsupported
@@ -24,7 +26,9 @@ from hypercontainer.storage import sources
 DISK_KINDS = frozenset({"raw", "qcow2"})
 MAX_MOUNTS = 256  # of one container
 _KERNELS_OWN = ("/proc", "/sys", "/dev")
-_TMPFS_WORDS = frozenset({"ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev"})
+_TMPFS_WORDS = frozenset(
+    {"ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "noatime", "relatime"}
+)
 _TMPFS_KEYS = frozenset({"size", "mode", "uid", "gid", "nr_inodes", "nr_blocks"})
 
 
@@ -55,6 +59,20 @@ def check_volumes(spec: PodSpec, capabilities: Capabilities, driver: str) -> Non
         _check_volume(volume, spec, capabilities, driver)
     for container in spec.containers:
         check_mounts(container, spec.volumes)
+
+
+def check_added(container: ContainerSpec, spec: PodSpec, capabilities: Capabilities, driver: str) -> None:
+    """The same for a container that comes into a pod that is there; ``spec`` has the volumes of both."""
+    check_mounts(container, spec.volumes)
+    mounted = {mount.volume for mount in container.mounts}
+    for volume in spec.volumes:
+        if volume.name in mounted:
+            _check_volume(volume, spec, capabilities, driver)
+
+
+def is_same(one: VolumeSpec, other: VolumeSpec) -> bool:
+    """Whether both are the same thing, apart from the name and from who makes it when it is not there."""
+    return replace(one, name="", create=False) == replace(other, name="", create=False)
 
 
 def _check_volume(volume: VolumeSpec, spec: PodSpec, capabilities: Capabilities, driver: str) -> None:
@@ -197,6 +215,12 @@ def disks(mounts: Iterable[VolumeMount]) -> dict[str, Disk]:
     return dict(sorted(found.items()))
 
 
+def disks_of(container: ContainerSpec, volumes: Sequence[VolumeSpec]) -> list[Disk]:
+    """The disk images that a container which is not there yet mounts."""
+    known = {volume.name: volume for volume in volumes}
+    return [*disks(_asked(mount, known) for mount in container.mounts).values()]
+
+
 def disk_names(spec: PodSpec) -> list[str]:
     """The volumes that are disk images and that a container of ``spec`` mounts."""
     mounted = {mount.volume for container in spec.containers for mount in container.mounts}
@@ -207,6 +231,11 @@ def slot_key(disk: Disk) -> str:
     """What ``slots`` calls the slot of a disk image: the same for two machines only if it is the same."""
     access = "ro" if disk.read_only else "rw"
     return f"{disk.format},{access},{disk.cache}:{disk.path}"
+
+
+def is_slot_key(key: str) -> bool:
+    """Whether ``slot_key`` made it: an image's id has no comma."""
+    return "," in key
 
 
 def writers(images: Mapping[str, Disk]) -> dict[str, bool]:

@@ -92,6 +92,14 @@ def words(shares: Sequence[Share]) -> list[str]:
     return [word for share in shares for word in (_options(share), share.name, str(share.path))]
 
 
+def names(run_dir: Path) -> frozenset[str]:
+    """Of the entries that there are."""
+    try:
+        return frozenset(entry.name for entry in (run_dir / DIRECTORY).iterdir())
+    except FileNotFoundError:  # a machine of a hyperd that had no shares
+        return frozenset()
+
+
 async def add(process: ProcessId, run_dir: Path, share: Share) -> None:
     """Put ``share`` into the share of a VMM that runs."""
     check([share])

@@ -51,6 +51,9 @@ class VmmMachine(Machine):
     async def kill(self) -> None:
         await _processes.end_session(self.process)
 
+    def shares(self) -> frozenset[str]:
+        return _shares.names(self.run_dir)
+
     async def add_share(self, share: Share) -> None:
         await _shares.add(self.process, self.run_dir, share)
 

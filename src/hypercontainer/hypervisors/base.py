@@ -63,6 +63,10 @@ class Machine(ABC):
         """
         raise Unsupported("this driver cannot swap a disk of a running machine")
 
+    def shares(self) -> frozenset[str]:
+        """The names of what the guest is shown of the host."""
+        return frozenset()
+
     async def add_share(self, share: Share) -> None:
         """Show the guest ``share`` in its share at once.  A name that is taken is a HypervisorError."""
         raise Unsupported("this driver cannot share files of the host with a running machine")

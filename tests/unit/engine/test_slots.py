@@ -27,6 +27,17 @@ def test_the_slots_that_change_are_told_with_what_they_get() -> None:
     assert slots.changes(("pod", "a"), ("pod", "c", "b")) == {1: "c", 2: "b"}
 
 
+def test_a_slot_that_was_emptied_is_the_next_ones() -> None:
+    held = slots.without(("pod", "a", "b"), {"a"})
+    assert held == ("pod", "", "b")
+    assert slots.assign(held, ["b", "c"], limit=3) == ("pod", "c", "b")
+
+
+def test_only_what_is_wanted_stays_and_slots_that_came_since_are_empty() -> None:
+    assert slots.only(("pod", "a", "b"), ["b"], size=5) == ("pod", "", "b", "", "")
+    assert slots.only(("pod", "a"), ["a"], size=1) == ("pod", "a")
+
+
 keys = st.lists(st.sampled_from("abcdef"), max_size=6)
 
 
