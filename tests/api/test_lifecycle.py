@@ -55,6 +55,30 @@ async def test_a_pod_ends_when_the_last_of_its_containers_has_ended(engine: Engi
     assert await engine.wait_pod(pod) == 3
 
 
+# --- How long a stop waits ---
+
+
+STUBBORN = shell("trap '' TERM; echo up; while :; do sleep 0.1; done", stop_signal="TERM")
+
+
+async def test_a_stop_waits_as_long_as_the_pod_asks_for(engine: Engine) -> None:
+    pod = await running(engine, STUBBORN, name="stubborn", stop_timeout_s=1)
+    await until_printed(engine, pod, "up\n")
+    began = time.monotonic()
+    await engine.stop_pod(pod)
+    assert 1 <= time.monotonic() - began < 8
+
+
+async def test_who_stops_it_may_wait_for_another_time(engine: Engine) -> None:
+    pod = await running(
+        engine, {**STUBBORN, "name": "one"}, {**STUBBORN, "name": "two"}, stop_timeout_s=86400
+    )
+    await until_printed(engine, "one", "up\n")
+    await engine.stop_container("one", timeout_s=0)
+    await engine.stop_pod(pod, timeout_s=0)
+    assert engine.pod(pod).state is PodState.CREATED
+
+
 # --- Restart policies ---
 
 

@@ -65,8 +65,10 @@ async def start_container(engine: Engine, container: str) -> ContainerView:
 
 
 @routes.post("/v1/containers/{container}/stop", errors=(ContainerNotFound, InvalidState))
-async def stop_container(engine: Engine, container: str, *, timeout_s: Seconds = 10) -> ContainerView:
-    """Stop a container: it gets its stop signal, and SIGKILL when the time is up."""
+async def stop_container(
+    engine: Engine, container: str, *, timeout_s: Seconds | None = None
+) -> ContainerView:
+    """Stop a container: it gets its stop signal, and SIGKILL when its pod's time or this one is up."""
     return await engine.stop_container(container, timeout_s=timeout_s)
 
 

@@ -74,8 +74,8 @@ async def start_pod(engine: Engine, pod: str) -> PodView:
 
 
 @routes.post("/v1/pods/{pod}/stop", errors=(PodNotFound, InvalidState))
-async def stop_pod(engine: Engine, pod: str, *, timeout_s: Seconds = 10) -> PodView:
-    """Stop a pod: its containers get their stop signal, and SIGKILL when the time is up."""
+async def stop_pod(engine: Engine, pod: str, *, timeout_s: Seconds | None = None) -> PodView:
+    """Stop a pod: its containers get their stop signal, and SIGKILL when its time or this one is up."""
     return await engine.stop_pod(pod, timeout_s=timeout_s)
 
 
@@ -102,7 +102,7 @@ async def add_container(engine: Engine, pod: str, body: AddedContainer) -> Conta
     "/v1/pods/{pod}/replace",
     errors=(PodNotFound, InvalidState, Conflict, Unsupported, Unavailable, GuestError, HypervisorError),
 )
-async def replace_pod(engine: Engine, pod: str, *, new: str, timeout_s: Seconds = 10) -> PodView:
+async def replace_pod(engine: Engine, pod: str, *, new: str, timeout_s: Seconds | None = None) -> PodView:
     """Run another, created pod on the machine of this one, which is then created."""
     return await engine.replace_pod(pod, new, timeout_s=timeout_s)
 

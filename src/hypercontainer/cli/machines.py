@@ -49,7 +49,11 @@ def _replace_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--newpod", metavar="POD", help="the one that is created")
     parser.add_argument("-f", "--file", metavar="PODFILE", help="the new pod is described there")
     parser.add_argument(
-        "-t", "--time", type=positive, default=10, metavar="SECONDS", help="of grace for the old pod (10)"
+        "-t",
+        "--time",
+        type=positive,
+        metavar="SECONDS",
+        help="of grace for the old pod (its --stop-timeout, or 10)",
     )
     parser.add_argument("--timeline", action="store_true", help="show where the milliseconds went")
     parser.add_argument("--pull", choices=("missing", "always", "never"), default="missing", help="(missing)")

@@ -106,9 +106,8 @@ def _stop_arguments(parser: argparse.ArgumentParser) -> None:
         "--time",
         "--timeout",
         type=positive,
-        default=10,
         metavar="SECONDS",
-        help="before it is killed (10)",
+        help="before it is killed (its --stop-timeout, or 10)",
     )
     parser.add_argument("names", nargs="+", metavar="POD", help="names, ids, or beginnings of ids")
 

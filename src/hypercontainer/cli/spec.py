@@ -71,7 +71,19 @@ def _add_process_flags(group: Any) -> None:
     group.add_argument("--entrypoint", metavar="COMMAND", help="instead of the image's; '' for none")
     group.add_argument("--read-only", action="store_true", help="the root file system cannot be written")
     group.add_argument("--stop-signal", default="", metavar="SIGNAL", help="what `hyper stop` sends first")
+    group.add_argument(
+        "--stop-timeout", type=_seconds, metavar="SECONDS", help="before `hyper stop` kills it (10)"
+    )
     group.add_argument("--init", action="store_true", help=argparse.SUPPRESS)  # a pod always has one
+
+
+def _seconds(text: str) -> int:
+    if not 0 <= int(text) <= 86400:
+        raise ValueError(text)
+    return int(text)
+
+
+_seconds.__name__ = "number of seconds from 0 to 86400"  # argparse's message names it
 
 
 def _add_limit_flags(group: Any) -> None:
@@ -177,7 +189,8 @@ def _overridden(spec: dict[str, Any], arguments: argparse.Namespace, podfile: Pa
 
 def _refuse_flags_beside(arguments: argparse.Namespace, podfile: Path) -> None:
     for name, value in vars(arguments).items():
-        if name not in _BESIDE_PODFILE and value not in (None, False, "", "no", "default"):
+        is_said = value is not None and value is not False and value not in ("", "no", "default")
+        if is_said and name not in _BESIDE_PODFILE:
             flag = "--" + name.replace("_", "-")
             raise InvalidRequest(f"{flag} is said in the podfile {str(podfile)!r} when there is one")
 
@@ -209,6 +222,8 @@ def _from_flags(arguments: argparse.Namespace, *, attached: bool) -> dict[str, A
     )
     if (vcpus := arguments.cpus or arguments.cpu) is not None:
         spec["vcpus"] = _vcpus(vcpus)
+    if arguments.stop_timeout is not None:
+        spec["stop_timeout_s"] = arguments.stop_timeout
     if arguments.memory is not None:
         spec["memory_mib"] = memory_mib(arguments.memory)
     return spec
@@ -414,6 +429,8 @@ def machine(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     if (vcpus := arguments.cpus or arguments.cpu) is not None:
         spec["vcpus"] = _vcpus(vcpus)
+    if arguments.stop_timeout is not None:
+        spec["stop_timeout_s"] = arguments.stop_timeout
     if arguments.memory is not None:
         spec["memory_mib"] = memory_mib(arguments.memory)
     return spec

@@ -68,7 +68,7 @@ class Pods(_Noun):
         """PodView."""
         return self._pod("POST", _at("pods", name, "start"))
 
-    def stop(self, name: str, *, timeout_s: float = 10) -> Record:
+    def stop(self, name: str, *, timeout_s: float | None = None) -> Record:
         """PodView."""
         return self._pod("POST", _at("pods", name, "stop"), timeout_s=timeout_s)
 
@@ -90,7 +90,7 @@ class Pods(_Noun):
         """The exit code of the pod's first container, when there is one."""
         return int(self._client.call("GET", _at("pods", name, "wait"))["exit_code"])
 
-    def replace(self, name: str, new: str, *, timeout_s: float = 10) -> Record:
+    def replace(self, name: str, new: str, *, timeout_s: float | None = None) -> Record:
         """PodView of ``new``, which runs on the machine that ``name`` had."""
         return self._pod("POST", _at("pods", name, "replace"), new=new, timeout_s=timeout_s)
 
@@ -160,7 +160,7 @@ class Containers(_Noun):
         """ContainerView."""
         return self._act(name, "start")
 
-    def stop(self, name: str, *, timeout_s: float = 10) -> Record:
+    def stop(self, name: str, *, timeout_s: float | None = None) -> Record:
         """ContainerView."""
         return self._act(name, "stop", timeout_s=timeout_s)
 

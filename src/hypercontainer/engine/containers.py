@@ -77,8 +77,8 @@ async def start(pod: Pod, container: Container) -> None:
             raise
 
 
-async def stop(pod: Pod, container: Container, *, timeout_s: float) -> None:
-    """Its stop signal, ``timeout_s`` of grace, and the kill; no policy starts it again."""
+async def stop(pod: Pod, container: Container, *, timeout_s: float | None) -> None:
+    """Its stop signal, ``timeout_s`` or the pod's own grace, and the kill; no policy starts it again."""
     async with pod.lock:
         if pod.running is None:
             return

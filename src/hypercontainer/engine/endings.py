@@ -24,20 +24,29 @@ from hypercontainer.model.rest import ContainerState
 
 logger = logging.getLogger(__name__)
 
+_GRACE_S = 10.0  # Docker's
 _SHUT_DOWN_TIMEOUT_S = 10.0
 _KILLED_TIMEOUT_S = 5.0
 _SIGNAL_TIMEOUT_S = 1.0
 
 
-async def end_processes(pod: Pod, containers: Sequence[Container], timeout_s: float) -> None:
-    """The stop signal of each container, ``timeout_s`` of grace, and the kill: all in bounded time."""
+async def end_processes(pod: Pod, containers: Sequence[Container], timeout_s: float | None) -> None:
+    """The stop signal of each container, ``timeout_s`` of grace, and the kill: all in bounded time.
+
+    None: the grace that the pod asks for.
+    """
     runs = [(c, c.run) for c in containers if c.run is not None and c.run.is_running]
     await asyncio.gather(*(_signal(run, container.record.stop_signal) for container, run in runs))
-    if not await _ended([run for _, run in runs], timeout_s):
+    if not await _ended([run for _, run in runs], _grace_s(pod) if timeout_s is None else timeout_s):
         await asyncio.gather(*(_signal(run, signal.SIGKILL, whole_container=True) for _, run in runs))
         await _ended([run for _, run in runs], _KILLED_TIMEOUT_S)
     for container, _ in runs:
         lose(pod, container, "")
+
+
+def _grace_s(pod: Pod) -> float:
+    asked = pod.record.spec.stop_timeout_s
+    return _GRACE_S if asked is None else asked
 
 
 async def _signal(run: ProcessRun, number: int, *, whole_container: bool = False) -> None:

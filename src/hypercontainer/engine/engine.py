@@ -197,13 +197,13 @@ class Engine:
         await self._see_through(lifecycle.start(pod))
         return self._pod_view(pod)
 
-    async def stop_pod(self, name: str, *, timeout_s: float = 10) -> PodView:
+    async def stop_pod(self, name: str, *, timeout_s: float | None = None) -> PodView:
         pod = self._find_pod(name)
         view = self._pod_view(pod)
         await self._see_through(lifecycle.stop(pod, timeout_s=timeout_s))
         return self._pod_view(pod) if pod.record.target != "removed" else view
 
-    async def replace_pod(self, name: str, new: str, *, timeout_s: float = 10) -> PodView:
+    async def replace_pod(self, name: str, new: str, *, timeout_s: float | None = None) -> PodView:
         """Run the pod ``new`` on the machine of another, which ends Created."""
         old, successor = self._find_pod(name), self._find_pod(new)
         await self._see_through(replacement.replace(old, successor, timeout_s=timeout_s))
@@ -286,7 +286,7 @@ class Engine:
         await self._see_through(containers.start(pod, found))
         return views.container_view(pod, found)
 
-    async def stop_container(self, name: str, *, timeout_s: float = 10) -> ContainerView:
+    async def stop_container(self, name: str, *, timeout_s: float | None = None) -> ContainerView:
         pod, found = self._find_container(name)
         await self._see_through(containers.stop(pod, found, timeout_s=timeout_s))
         return views.container_view(pod, found)

@@ -42,8 +42,8 @@ async def start(pod: Pod) -> None:
         await _start(pod, pod.containers, pause=Pause())
 
 
-async def stop(pod: Pod, *, timeout_s: float) -> None:
-    """Running to Created: the stop signal, ``timeout_s`` of grace, the kill, the end of the VM."""
+async def stop(pod: Pod, *, timeout_s: float | None) -> None:
+    """Running to Created: the stop signal, ``timeout_s`` or the pod's grace, the kill, the end of the VM."""
     async with pod.lock:
         if pod.record.target == "running":
             pod.save(target="created", pause=Pause())

@@ -32,10 +32,10 @@ logger = logging.getLogger(__name__)
 _TEAR_DOWN_TIMEOUT_S = 15.0
 
 
-async def replace(old: Pod, new: Pod, *, timeout_s: float) -> None:
+async def replace(old: Pod, new: Pod, *, timeout_s: float | None) -> None:
     """Run ``new`` on the machine of ``old``, which ends Created; on a failure ``old`` runs again.
 
-    ``timeout_s`` is the grace of the old pod's processes.
+    ``timeout_s`` is the grace of the old pod's processes; None: what it has for its stop.
     """
     async with _both(old, new):
         await endings.see_end(old)
@@ -115,7 +115,9 @@ async def _prepare(old: Pod, new: Pod, running: Running) -> slots.Slots:
 # --- The machine changes hands ---
 
 
-async def _take_over(old: Pod, new: Pod, running: Running, held: slots.Slots, timeout_s: float) -> None:
+async def _take_over(
+    old: Pod, new: Pod, running: Running, held: slots.Slots, timeout_s: float | None
+) -> None:
     before = old.record.lease
     after = await _revise(old, new, before)
     chosen = [container.record.id for container in old.containers if container.is_alive]

@@ -147,6 +147,7 @@ class PodSpec(Spec, frozen=True, kw_only=True):
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
     labels: dict[str, str] = {}
+    stop_timeout_s: Annotated[int, msgspec.Meta(ge=0, le=86400)] | None = None  # of stop; None: 10 s
     remove: bool = False
 
 

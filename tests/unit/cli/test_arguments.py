@@ -50,7 +50,7 @@ def test_what_follows_the_image_is_the_command() -> None:
 def test_flags_go_where_docker_would_put_them() -> None:
     wanted = pod(
         "-it --rm --name web -h box -m 256m --cpus 2 -e A=1 -e A=2 -e B= -w /srv -u 1:2 --read-only "
-        "-l team=web -l flag --stop-signal INT --dns 1.1.1.1 --dns-search example.org "
+        "-l team=web -l flag --stop-signal INT --stop-timeout 0 --dns 1.1.1.1 --dns-search example.org "
         "-p 8080:80 -p 53:53/udp --hypervisor uml --require-isolation any --network none nginx"
     )
     container = wanted.containers[0]
@@ -58,6 +58,7 @@ def test_flags_go_where_docker_would_put_them() -> None:
     assert (wanted.remove, wanted.hypervisor, wanted.network) == (True, "uml", "none")
     assert (wanted.dns, wanted.dns_search) == (("1.1.1.1",), ("example.org",))
     assert wanted.labels == {"team": "web", "flag": ""}
+    assert wanted.stop_timeout_s == 0
     assert [(p.host_port, p.container_port, p.protocol) for p in wanted.ports] == [
         (8080, 80, "tcp"), (53, 53, "udp"),
     ]  # fmt: skip
@@ -168,7 +169,7 @@ def test_some_flags_may_stand_beside_a_podfile(podfile: Path) -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("flag", ["-m 1g", "-e A=1", "-t", "-p 80:80", "--read-only"])
+@pytest.mark.parametrize("flag", ["-m 1g", "-e A=1", "-t", "-p 80:80", "--read-only", "--stop-timeout 0"])
 def test_what_the_podfile_says_is_not_said_twice(flag: str, podfile: Path) -> None:
     with pytest.raises(InvalidRequest, match="is said in the podfile"):
         asked(f"{flag} --podfile {podfile}")

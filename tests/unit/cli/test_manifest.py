@@ -69,6 +69,11 @@ def test_command_is_the_entrypoint_and_args_the_command() -> None:
     assert container(args=["ls"]).entrypoint is None
 
 
+@pytest.mark.parametrize(("said", "seconds"), [({}, None), ({"terminationGracePeriodSeconds": 0}, 0)])
+def test_a_grace_of_nothing_is_not_the_same_as_none_said(said: dict[str, Any], seconds: int | None) -> None:
+    assert pod(**said).stop_timeout_s == seconds
+
+
 def test_variables_refer_to_earlier_ones() -> None:
     env = [
         {"name": "HOST", "value": "db"},

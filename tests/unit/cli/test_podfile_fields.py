@@ -65,6 +65,10 @@ def test_hypervisor_isolation_and_network() -> None:
     assert (found.hypervisor, found.require_isolation, found.network) == ("tcg", "hardware", "none")
 
 
+def test_a_timeout_of_nothing_is_not_the_same_as_none_said() -> None:
+    assert (pod().stop_timeout_s, pod(stopTimeout=0).stop_timeout_s) == (None, 0)
+
+
 @pytest.mark.parametrize("kind", ["", "pod", "service-discovery"])
 def test_types_that_meant_nothing_do_no_harm(kind: str) -> None:
     assert pod(type=kind) == pod()

@@ -267,6 +267,7 @@ POD = Keys(
         Key("resource", RESOURCE, "the size of the machine: `vcpu` and `memory`", "1 and 128 MiB"),
         Key("tty", Flag(), "a terminal for every container", "false"),
         Key("restartPolicy", RESTART, "of containers that do not say it", "`never`"),
+        Key("stopTimeout", Whole(0, 86400), "seconds until `hyper stop` kills; 0: at once (not in the original)", "10"),
         Key("volumes", Several(VOLUME), "storage that containers mount, see below", "none"),
         Key("files", Several(FILE), "files that are put into containers, see below", "none"),
         Key("log", LOG, "what is kept of the output, see below", "everything"),

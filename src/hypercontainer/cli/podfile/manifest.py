@@ -41,6 +41,7 @@ def pod(root: Node, source: Source) -> dict[str, Any]:
         "hostname": hostname(spec.node("hostname")),
         **_resolver(spec),
         "extra_hosts": _extra_hosts(spec),
+        "stop_timeout_s": spec.whole_or_none("terminationGracePeriodSeconds"),
         "sysctls": _sysctls(about.security),
         "containers": _containers(spec, about),
         "ports": [port for one in spec.sections("containers") for port in manifest_container.ports(one)],

@@ -28,6 +28,7 @@ def pod(root: Node, source: Source) -> dict[str, Any]:
         "hypervisor": section.text("hypervisor", "auto"),
         "require_isolation": section.text("requireIsolation", "any"),
         "network": section.text("network", "default"),
+        "stop_timeout_s": section.whole_or_none("stopTimeout"),
     }
     shared = Shared(
         source=source,

@@ -32,6 +32,10 @@ class Section:
     def whole(self, key: str, default: int = 0) -> int:
         return int(self._nodes[key].value) if key in self._nodes else default
 
+    def whole_or_none(self, key: str) -> int | None:
+        """Where 0 is not as good as absent."""
+        return int(self._nodes[key].value) if key in self._nodes else None
+
     def number(self, key: str) -> float:
         return float(self._nodes[key].value) if key in self._nodes else 0.0
 
