@@ -7,6 +7,7 @@ import socket
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from hypercontainer.config import Paths, Settings
 from hypercontainer.errors import Conflict, Unavailable, Unsupported
 from hypercontainer.model.machine import NicKind
-from hypercontainer.model.network import Lease, parse_publish
+from hypercontainer.model.network import AllowLists, InterfaceSpec, Lease, parse_publish
 from hypercontainer.network.relay import FrameError, Frames, completing_ack
 from hypercontainer.network.user import NicFiles, UserNetworks, passt_command
 from tests.network import peer
@@ -96,6 +97,38 @@ async def test_processes_end_with_the_machine(
             await process.wait()
     await networks.detach(lease)
     assert files_and_processes(networks) == set()
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"interfaces": (InterfaceSpec(), InterfaceSpec())}, "a second interface needs root"),
+        ({"interfaces": (InterfaceSpec(bridge="br0", address="10.0.0.2/24"),)}, "an interface on a bridge"),
+        ({"interfaces": (InterfaceSpec(address="192.168.123.9"),)}, "not to be chosen without root"),
+        ({"allow": AllowLists(internal=("10.0.0.0/8",))}, "rules of the host's firewall"),
+    ],
+)
+async def test_what_passt_cannot_do_is_refused_before_anything_is_made(
+    networks: UserNetworks, asked: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(Unsupported, match=words):
+        networks.check(**{"interfaces": (), "ports": (), "allow": None} | asked)
+    with pytest.raises(Unsupported, match=words):
+        await networks.allocate("p1", **asked)
+    assert not networks.directory.exists()
+
+
+async def test_a_machine_changes_hands_when_its_ports_stay_the_same(networks: UserNetworks) -> None:
+    asked = (InterfaceSpec(name="net0", mac="02:AA:00:00:00:01", mtu=1300),)
+    old = await networks.allocate("old", parse_publish("8080:80"), interfaces=asked)
+    assert (old.nics[0].name, old.nics[0].mac, old.nics[0].mtu) == ("net0", "02:aa:00:00:00:01", 1300)
+    new = await networks.revise(old, parse_publish("80"))
+    assert (new.ports, new.ip, new.nics[0].name) == (old.ports, old.ip, "eth0")
+    for ports in ((), parse_publish("8081:80"), parse_publish("8080-8081:80-81")):
+        with pytest.raises(Unsupported, match="cannot be changed without root"):
+            await networks.revise(old, ports)
+    with pytest.raises(Unsupported, match="MAC"):
+        await networks.revise(old, parse_publish("80"), interfaces=(InterfaceSpec(mac="02:00:00:00:00:09"),))
 
 
 @pytest.mark.needs_root

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hypercontainer.config import Paths, Settings
 from hypercontainer.errors import HyperError
-from hypercontainer.network import firewall, subnets
+from hypercontainer.network import filters, firewall, subnets
 from hypercontainer.network.base import Networks
 from hypercontainer.network.bridge import BridgeNetworks
 from hypercontainer.network.resolver import host_resolver, needs_forwarder
@@ -67,6 +67,7 @@ async def _root_checks(settings: Settings) -> list[Check]:
     ]
     if shutil.which("nft"):
         checks += [await _feature(name, *parts) for name, parts in _FEATURES.items()]
+        checks.append(await _between_pods())
         checks.append(await _forwarding(settings.bridge))
     return checks
 
@@ -115,7 +116,16 @@ def _subnet(settings: Settings) -> Check:
 
 
 async def _feature(name: str, hook: str, rule: str) -> Check:
-    text = f"table ip hyper-probe {{\n chain probe {{ type {hook};\n {rule}\n }}\n}}\n"
+    return await _rules(name, f"table ip hyper-probe {{\n chain probe {{ type {hook};\n {rule}\n }}\n}}\n")
+
+
+async def _between_pods() -> Check:
+    """Without it pods run too, but none can have white lists, and they can take each other's addresses."""
+    return await _rules("between pods (nft bridge family)", filters.table("hyper-probe", "02:00:00:00:00:01"))
+
+
+async def _rules(name: str, text: str) -> Check:
+    """Whether the kernel would take ``text``, which it does not get."""
     try:
         await run([firewall.nft(), "--check", "-f", "-"], stdin=text.encode())
     except HyperError as error:
