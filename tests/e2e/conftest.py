@@ -15,6 +15,7 @@ import pytest
 
 from hypercontainer.guest import boot
 from hypercontainer.hypervisors import base
+from tests.e2e import nfs
 from tests.e2e.hyper import Hyper, new_root
 from tests.support.images import busybox_archive
 
@@ -59,3 +60,11 @@ def hyper(daemon: Hyper) -> Iterator[Hyper]:
     """The daemon, without pods before and after."""
     yield daemon
     daemon.remove_all()
+
+
+@pytest.fixture
+def nfs_server(hyper: Hyper) -> Iterator[str]:
+    """The address of a pod that exports /export."""
+    yield nfs.start_server(hyper)
+    hyper.remove_all()
+    hyper.ok("rmi", nfs.IMAGE)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import re
 import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,23 @@ SERVE = "while :; do echo {word} | nc -l -p {port}; done"
 SERVE_UDP = "until [ -x /udp ]; do sleep 0.1; done; /udp serve {port} {word}"
 
 
-def start(hyper: Hyper, name: str, script: str, **asked: Any) -> dict[str, Any]:
-    """Run a pod of a busybox that runs ``script``; its view."""
-    container = {"image": "busybox", "command": ["sh", "-c", script]}
+def start(
+    hyper: Hyper, name: str, script: str, *, image: str = "busybox", files: Sequence[Any] = (), **asked: Any
+) -> dict[str, Any]:
+    """Run a pod of one container that runs ``script``; its view."""
+    container = {"image": image, "command": ["sh", "-c", script], "files": files}
     pods = Client(hyper.root / "run/hyper.sock").pods
     pods.create({"name": name, "containers": [container], **asked})
     return dict(pods.start(name))
+
+
+def eventually(hyper: Hyper, pattern: str, *words: str) -> str:
+    """What ``hyper WORDS`` prints, once the pattern is found in it."""
+    deadline = time.monotonic() + 30
+    while not re.search(pattern, seen := hyper(*words).out):
+        assert time.monotonic() < deadline, f"{pattern!r} is not in {seen!r}"
+        time.sleep(0.2)
+    return seen
 
 
 def ask(port: int, *, udp: bool = False, address: str = "127.0.0.1", request: bytes = b"") -> str:

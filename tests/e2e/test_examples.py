@@ -13,18 +13,16 @@ import os
 import re
 import shutil
 import tarfile
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.hyper import Hyper
-from tests.e2e.servers import ask, start
+from tests.e2e.servers import ask, eventually, start
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RUN: set[str] = set()
-WANT_NFS = {"nfs-volume.json", "scenarios/nfs-client.json"}  # test_original has an NFS server
 PORT = 44000 + os.getpid() % 500 * 11
 
 
@@ -47,15 +45,6 @@ def alter(example: Path, old: str, new: str) -> None:
     example.write_text(text.replace(old, new))
 
 
-def eventually(hyper: Hyper, pattern: str, *words: str) -> str:
-    """What ``hyper WORDS`` prints, once the pattern is found in it."""
-    deadline = time.monotonic() + 30
-    while not re.search(pattern, seen := hyper(*words).out):
-        assert time.monotonic() < deadline, f"{pattern!r} is not in {seen!r}"
-        time.sleep(0.2)
-    return seen
-
-
 def inspect(hyper: Hyper, kind: str, name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(hyper.ok("inspect", "--type", kind, name))[0]
     return found
@@ -67,7 +56,7 @@ def md5(data: bytes) -> str:
 
 def test_every_example_has_a_test() -> None:
     found = (path for ending in ("json", "yaml", "yml") for path in EXAMPLES.rglob(f"*.{ending}"))
-    assert {str(path.relative_to(EXAMPLES)) for path in found} - WANT_NFS == RUN
+    assert {str(path.relative_to(EXAMPLES)) for path in found} == RUN
 
 
 # --- Terminals ---
@@ -226,6 +215,18 @@ def test_a_container_with_a_directory_of_the_host_goes_and_the_directory_stays(
     hyper.ok("rm", "-f", "test-remove-container-with-volume")
     assert hyper("inspect", "container-with-volume").status == 1
     assert (example.parent / "shared/file").read_text() == "written\n"
+
+
+@pytest.mark.timeout(600)
+@runs("nfs-volume.json", "scenarios/nfs-client.json")
+def test_a_share_of_an_nfs_server(hyper: Hyper, example: Path, nfs_server: str) -> None:
+    """A pod puts a file into it, and the example finds that there."""
+    alter(example, "192.168.123.1", nfs_server)
+    share = f"type=nfs,src={nfs_server}:/export,dst=/s"
+    hyper.ok("run", "--rm", "--mount", share, "busybox", "sh", "-c", "echo over the wire > /s/hello")
+    hyper.ok("run", "-d", str(example))
+    wanted = "over the wire" if example.parent.name == "scenarios" else "hello"
+    assert wanted in eventually(hyper, wanted, "logs", json.loads(example.read_text())["id"])
 
 
 @runs("scenarios/readonly-rootfs.json")
