@@ -61,6 +61,13 @@ int mount_at(int mount, int root, const char *path, bool is_directory)
 	return sys_move_mount(mount, target) ? failed("mount on", path) : 0;
 }
 
+int mount_move(const char *from, int root, const char *path)
+{
+	cleanup_fd int mount = open(from, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return mount < 0 ? failed("open", from) : mount_at(mount, root, path, true);
+}
+
 int mount_plain(const char *fstype, const char *target, const struct mount_option *options,
 		unsigned int attributes)
 {

@@ -25,6 +25,8 @@ int mount_new(const char *fstype, const char *source, const struct mount_option 
 int mount_copy(int fd, const char *name, bool recursive, unsigned int attributes);
 /* Put a detached mount on `path` inside `root`, made when absent; `mount` stays open. */
 int mount_at(int mount, int root, const char *path, bool is_directory);
+/* Move what is mounted on `from` in this mount namespace, with all on it, to `path` inside `root`. */
+int mount_move(const char *from, int root, const char *path);
 /* mount_new() at a path that is there. */
 int mount_plain(const char *fstype, const char *target, const struct mount_option *options,
 		unsigned int attributes);

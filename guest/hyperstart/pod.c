@@ -27,6 +27,7 @@
 #include "netlink.h"
 #include "path.h"
 #include "source.h"
+#include "template.h"
 
 #define ENTROPY_LIMIT 512 /* bytes */
 #define TEARDOWN_STEP_MS 2
@@ -188,12 +189,19 @@ static void end_init(struct pod *pod)
 	pod->init = 0;
 }
 
+/* What the pod's containers had in common. */
+static void unmount_all(void)
+{
+	umount2(SHM_DIRECTORY, MNT_DETACH);
+	template_remove();
+	share_unmount();
+}
+
 static void undo_set_up(struct pod *pod)
 {
 	end_init(pod);
 	close_namespaces(pod);
-	umount2(SHM_DIRECTORY, MNT_DETACH);
-	share_unmount();
+	unmount_all();
 }
 
 static void init_is_ready(struct job *job, int result)
@@ -322,8 +330,7 @@ static void try_tear_down(struct timer *timer)
 
 	if (!result) {
 		containers_remove_all();
-		umount2(SHM_DIRECTORY, MNT_DETACH);
-		share_unmount();
+		unmount_all();
 		result = unmount_disks();
 	}
 	if (result && !is_late) {

@@ -24,6 +24,7 @@
 #include "mount.h"
 #include "path.h"
 #include "source.h"
+#include "template.h"
 #include "user.h"
 #include "volume.h"
 
@@ -122,36 +123,20 @@ static int build_dev(int root, int terminals)
 {
 	const struct mount_option options[] = { { "mode", "755" }, { "size", "64k" }, { NULL, NULL } };
 	cleanup_fd int dev = mount_new("tmpfs", NULL, options, MOUNT_NOSUID);
-	cleanup_fd int shared = open(SHM_DIRECTORY, O_PATH | O_CLOEXEC);
-	cleanup_fd int shm =
-		shared < 0 ? failed("open", SHM_DIRECTORY) : mount_copy(shared, SHM_DIRECTORY, false, 0);
-	cleanup_fd int mqueue = mount_new("mqueue", NULL, NULL, MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
 
-	if (dev < 0 || shm < 0 || mqueue < 0)
-		return -guest.failure.error;
+	if (dev < 0)
+		return dev;
 	int result = mount_at(dev, root, "/dev", true);
 	if (!result)
 		result = make_devices(dev);
 	if (!result)
 		result = mount_at(terminals, dev, "pts", true);
 	if (!result)
-		result = mount_at(shm, dev, "shm", true);
-	return result ? result : mount_at(mqueue, dev, "mqueue", true);
+		result = mount_move(SHM_DIRECTORY, dev, "shm");
+	return result ? result : mount_move(TEMPLATE_DIRECTORY "/mqueue", dev, "mqueue");
 }
 
-/* --- /proc and /sys --- */
-
-static int build_proc_and_sys(int root)
-{
-	const unsigned int safe = MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC;
-	cleanup_fd int proc = mount_new("proc", NULL, NULL, safe);
-	cleanup_fd int sys = proc < 0 ? -1 : mount_new("sysfs", NULL, NULL, safe | MOUNT_RDONLY);
-
-	if (proc < 0 || sys < 0)
-		return -guest.failure.error;
-	int result = mount_at(proc, root, "/proc", true);
-	return result ? result : mount_at(sys, root, "/sys", true);
-}
+/* --- /sys/fs/cgroup --- */
 
 /* The container's own group, where programs look for their limits; the job was born in it. */
 static int build_cgroup(int root)
@@ -165,60 +150,6 @@ static int build_cgroup(int root)
 	return cgroup < 0 ? cgroup : mount_at(cgroup, root, "/sys/fs/cgroup", true);
 }
 
-/* As Docker: what tells too much of the machine, or would change it. */
-static const char *const masked[] = {
-	"/proc/acpi",	    "/proc/asound",	   "/proc/interrupts",	"/proc/kcore",
-	"/proc/keys",	    "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
-	"/proc/timer_list", "/proc/timer_stats",   "/sys/firmware",	"/sys/devices/virtual/powercap",
-};
-static const char *const frozen[] = { "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
-				      "/proc/sysrq-trigger" };
-
-/* A copy of this namespace's own: of guest.null, which is hyperstart's, no copy could be made. */
-static int copy_null(void)
-{
-	cleanup_fd int null = open("/dev/null", O_PATH | O_CLOEXEC);
-
-	return null < 0 ? failed("open", "/dev/null") : mount_copy(null, "/dev/null", false, 0);
-}
-
-static int mask(int root, const char *path)
-{
-	cleanup_fd int target = open_in_root(root, path, O_PATH | O_NOFOLLOW);
-	struct stat status;
-
-	if (target < 0 || fstat(target, &status))
-		return 0; /* this kernel does not have it */
-	cleanup_fd int cover =
-		S_ISDIR(status.st_mode) ? mount_new("tmpfs", NULL, NULL, MOUNT_RDONLY) : copy_null();
-	if (cover < 0)
-		return cover;
-	return sys_move_mount(cover, target) ? failed("mask", path) : 0;
-}
-
-static int freeze(int root, const char *path)
-{
-	cleanup_fd int target = open_in_root(root, path, O_PATH | O_NOFOLLOW);
-
-	if (target < 0)
-		return 0;
-	cleanup_fd int copy = mount_copy(target, path, false, MOUNT_RDONLY);
-	if (copy < 0)
-		return copy;
-	return sys_move_mount(copy, target) ? failed("mount read-only", path) : 0;
-}
-
-static int restrict_proc(int root)
-{
-	int result = 0;
-
-	for (size_t i = 0; !result && i < LENGTH(masked); i++)
-		result = mask(root, masked[i]);
-	for (size_t i = 0; !result && i < LENGTH(frozen); i++)
-		result = freeze(root, frozen[i]);
-	return result;
-}
-
 /* --- Files --- */
 
 static int write_file(int root, int directory, const char *name, const struct msg_file *file)
@@ -227,7 +158,8 @@ static int write_file(int root, int directory, const char *name, const struct ms
 	cleanup_fd int fd = openat(directory, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
 	int result = fd < 0 ? -errno : write_all(fd, file->data.data, file->data.size);
 
-	if (!result && user_find(root, file->owner, NULL, 0, &owner))
+	owner = (struct user){ 0 };
+	if (!result && file->owner[0] && user_find(root, file->owner, NULL, 0, &owner))
 		return -guest.failure.error;
 	if (!result && (fchown(fd, owner.uid, owner.gid) || fchmod(fd, file->mode & 07777)))
 		result = -errno;
@@ -286,8 +218,10 @@ int root_enter(int root)
 
 static int build_in(int root, const struct container *container, const struct msg_create_container *message)
 {
-	int result = build_proc_and_sys(root);
+	int result = mount_move(TEMPLATE_DIRECTORY "/proc", root, "/proc");
 
+	if (!result)
+		result = mount_move(TEMPLATE_DIRECTORY "/sys", root, "/sys");
 	if (!result)
 		result = build_cgroup(root);
 	if (!result)
@@ -296,8 +230,6 @@ static int build_in(int root, const struct container *container, const struct ms
 		result = volume_mount(root, &container->job, &message->mounts[i]);
 	if (!result)
 		result = build_files(root, message);
-	if (!result)
-		result = restrict_proc(root);
 	if (!result && message->read_only)
 		result = make_read_only(root);
 	return result ? result : root_enter(root);
@@ -308,6 +240,8 @@ static int mount_sources(const struct msg_create_container *message)
 {
 	int result = source_mount(&message->image);
 
+	if (!result)
+		result = template_build();
 	if (!result)
 		result = source_mount(&message->writable);
 	for (uint32_t i = 0; !result && i < message->mounts_count; i++)
