@@ -20,6 +20,8 @@ from typing import Any
 
 from bench.measure import Times, command, side_by_side, table
 from bench.peers import docker
+from bench.pods import Pods
+from bench.pods import report as pods_report
 
 HERE = Path(__file__).parent
 HYPER = str(Path(sys.executable).parent / "hyper")
@@ -69,6 +71,10 @@ def _all(directory: Path, image: Path, environment: dict[str, str], rounds: int)
         "machine": _machine(),
         "rounds": rounds,
         "run": {name: list(each.each) for name, each in times.items()},
+        "pods": {
+            driver: Pods(HYPER, driver, directory, environment).measure(max(rounds // 3, 1))
+            for driver in drivers
+        },
         "memory": {driver: _memory(environment, driver) for driver in drivers},
     }
 
@@ -148,6 +154,11 @@ def _report(results: dict[str, Any]) -> str:
             "`run --rm busybox true`, shell to shell, milliseconds:",
             "",
             table(("what", "min", "median", "max", "of docker's median"), rows),
+            "",
+            "Without a network, milliseconds: `hyper start`, shell to shell, and `hyper replace` from the",
+            "request to the new container's first instruction:",
+            "",
+            pods_report(results["pods"]),
             "",
             "An idle busybox pod of 32 MiB, MB:",
             "",
