@@ -18,6 +18,7 @@
 #include "mount.h"
 #include "path.h"
 #include "root.h"
+#include "starter.h"
 
 #define REMOVAL_STEP_MS 2
 #define REMOVAL_TRIES 2500
@@ -44,6 +45,7 @@ static void container_free(struct container *container)
 	timer_disarm(&container->removal);
 	close_fd(&container->mount_namespace);
 	close_fd(&container->terminals);
+	close_fd(&container->orders); /* who waits there ends */
 	close_fd(&container->cgroup);
 	cgroup_remove(container->name);
 	free(container);
@@ -108,7 +110,7 @@ static struct container *container_new(const struct msg_create_container *messag
 		return NULL;
 	snprintf(container->name, sizeof(container->name), "%s", message->container);
 	snprintf(container->writable, sizeof(container->writable), "%s", message->writable.path);
-	container->mount_namespace = container->terminals = container->cgroup = -1;
+	container->mount_namespace = container->terminals = container->orders = container->cgroup = -1;
 	container->job.watch.fd = -1;
 	container->slots = slots_of(message);
 	container->writable_slot = message->writable.slot;
@@ -162,7 +164,7 @@ static void root_is_built(struct job *job, int result)
 
 	if (!result)
 		result = take_namespace(container);
-	if (job->pid) /* it waits, so that its namespace could be taken */
+	if (result && job->pid)
 		kill(job->pid, SIGKILL);
 	container->is_ready = !result;
 	mark("container", container->name);
@@ -171,11 +173,16 @@ static void root_is_built(struct job *job, int result)
 	request_answer_created(request, result);
 }
 
-/* Reports and waits for the end that root_is_built() makes. */
-static _Noreturn void build(const struct container *container, const struct msg_create_container *message)
+/* Reports, and waits: to become the main process, or for the end that root_is_built() makes. */
+static _Noreturn void build(const struct container *container, const struct msg_create_container *message,
+			    int orders)
 {
-	job_report(&container->job, root_build(container, message));
+	int result = root_build(container, message);
+
+	job_report(&container->job, result);
 	close(container->job.pipe);
+	if (!result)
+		starter_wait(container, orders);
 	for (;;)
 		pause();
 }
@@ -200,11 +207,12 @@ int container_create(const struct msg_create_container *message, uint32_t reques
 	container = container_new(message, request);
 	if (!container)
 		return failed_with(ENOMEM, "create container", message->container);
-	result = open_resources(container, message);
+	cleanup_fd int orders = starter_open(container);
+	result = orders < 0 ? orders : open_resources(container, message);
 	const struct place place = { .in_pod = true, .cgroup = container->cgroup };
 	pid_t pid = result ? result : job_start(&container->job, &place, root_is_built);
 	if (pid == 0)
-		build(container, message);
+		build(container, message, orders);
 	if (pid > 0 && populates(message))
 		timer_arm(&container->job.deadline, POPULATE_MS);
 	if (pid > 0)
@@ -225,6 +233,8 @@ int container_signal(struct container *container, int number)
 void container_kill(struct container *container)
 {
 	container->was_killed = true;
+	if (container->job.pid) /* it has waited in vain */
+		kill(container->job.pid, SIGKILL);
 	if (container->cgroup < 0 || cgroup_kill(container->cgroup))
 		container_signal(container, SIGKILL);
 }
@@ -235,7 +245,7 @@ static bool is_empty(const struct container *container)
 {
 	if (container->cgroup >= 0 && !cgroup_is_empty(container->cgroup))
 		return false;
-	return !container_has_processes(container);
+	return !container->job.pid && !container_has_processes(container);
 }
 
 static void finish_removal(struct container *container, int result)
@@ -325,6 +335,21 @@ void containers_remove_all(void)
 {
 	while (guest.containers)
 		container_free(guest.containers);
+}
+
+bool containers_have_job(pid_t pid)
+{
+	for (struct container *container = guest.containers; container; container = container->next)
+		if (container->job.pid == pid)
+			return true;
+	return false;
+}
+
+void containers_look_again(void)
+{
+	for (struct container *container = guest.containers; container; container = container->next)
+		if (container->removal.at_ns)
+			timer_arm(&container->removal, 0);
 }
 
 bool containers_job_ended(pid_t pid)

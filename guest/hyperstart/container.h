@@ -17,6 +17,7 @@ struct container {
 	bool is_ready; /* its mounts are made */
 	int mount_namespace;
 	int terminals; /* its devpts: terminals are opened there, and named as its processes see them */
+	int orders; /* to the job that built it, and waits to become the main process (starter.h); or -1 */
 	int cgroup; /* -1: there are no cgroups */
 	/*
 	 * What is born in a cgroup that was killed once dies at birth: cgroup_css_set_fork() of Linux
@@ -27,7 +28,8 @@ struct container {
 	uint8_t writable_slot;
 	char writable[CONTAINER_PATH]; /* the writable directory, below its slot */
 	uint32_t request; /* who waits for the job */
-	struct job job; /* building or erasing; its pid is 0 once it was reaped */
+	struct job
+		job; /* building, then waiting; or erasing.  Its pid is 0 once it was reaped, or is a process */
 	struct timer removal;
 	unsigned int tries;
 	bool erases;
@@ -42,3 +44,5 @@ int container_signal(struct container *container, int number);
 /* With nothing running any more. */
 void containers_remove_all(void);
 bool containers_job_ended(pid_t pid);
+void containers_look_again(void); /* something has ended: what a removal waits for may have */
+bool containers_have_job(pid_t pid); /* one that builds, erases or waits: no process of theirs */

@@ -112,6 +112,15 @@ static pid_t fork_at(const struct place *place)
 	return pid;
 }
 
+void job_watch(struct job *job, pid_t pid, int read_end, void (*done)(struct job *job, int result))
+{
+	*job = (struct job){ .done = done, .pid = pid, .pipe = -1 };
+	job->watch = (struct watch){ .fd = read_end, .ready = job_ready };
+	watch_set(&job->watch, EPOLLIN);
+	job->deadline.expired = job_is_late;
+	timer_arm(&job->deadline, DEADLINE_MS);
+}
+
 pid_t job_start(struct job *job, const struct place *place, void (*done)(struct job *job, int result))
 {
 	int ends[2];
@@ -127,11 +136,6 @@ pid_t job_start(struct job *job, const struct place *place, void (*done)(struct 
 		job->pipe = steal_fd(&write_end);
 		return 0;
 	}
-	job->pid = pid;
-	job->pipe = -1;
-	job->watch = (struct watch){ .fd = steal_fd(&read_end), .ready = job_ready };
-	watch_set(&job->watch, EPOLLIN);
-	job->deadline.expired = job_is_late;
-	timer_arm(&job->deadline, DEADLINE_MS);
+	job_watch(job, pid, steal_fd(&read_end), done);
 	return pid;
 }

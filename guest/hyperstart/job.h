@@ -39,6 +39,8 @@ struct place {
 
 /* As fork(2): 0 in the child, which must end by execve or _exit.  -errno: nothing was started. */
 pid_t job_start(struct job *job, const struct place *place, void (*done)(struct job *job, int result));
+/* The same of a child that is there already; `read_end` is of the pipe that it reports through. */
+void job_watch(struct job *job, pid_t pid, int read_end, void (*done)(struct job *job, int result));
 /* From the child, with 0 or the -errno of the failure that was noted. */
 void job_report(const struct job *job, int result);
 /* The child has been reaped: whatever it had to report is there. */

@@ -108,3 +108,8 @@ static inline int sys_close_range(unsigned int first, unsigned int flags)
 {
 	return (int)syscall(SYS_close_range, first, ~0u, flags);
 }
+
+static inline int sys_close_between(unsigned int first, unsigned int last)
+{
+	return (int)syscall(SYS_close_range, first, last, 0);
+}

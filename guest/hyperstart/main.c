@@ -161,6 +161,8 @@ static void reap(void)
 			pod_init_ended();
 		else if (!processes_ended(pid, status))
 			containers_job_ended(pid);
+	pod_look_again();
+	containers_look_again();
 }
 
 static void signals_ready(struct watch *watch, uint32_t events)

@@ -340,6 +340,12 @@ static void try_tear_down(struct timer *timer)
 	torn_down(pod, result);
 }
 
+void pod_look_again(void)
+{
+	if (guest.pod.teardown.at_ns)
+		timer_arm(&guest.pod.teardown, 0);
+}
+
 int pod_tear_down(uint32_t request, bool powers_off)
 {
 	struct pod *pod = &guest.pod;

@@ -32,4 +32,5 @@ int pod_tear_down(uint32_t request, bool powers_off);
 int pod_configure_nic(const struct msg_configure_nic *message);
 int pod_set_services(const struct msg_set_services *message);
 void pod_init_ended(void);
+void pod_look_again(void); /* something has ended: what a tear-down waits for may have */
 int pod_join(void); /* for jobs: the namespaces but PID, which they were born in */

@@ -18,6 +18,7 @@
 #include "exec.h"
 #include "fd.h"
 #include "guest.h"
+#include "starter.h"
 
 #define PROCESSES 1024 /* all of them fit a Welcome */
 
@@ -174,6 +175,17 @@ static void process_is_started(struct job *job, int result)
 		end_process(process);
 }
 
+/* As job_start(): but the first main process of a container is the one that waits to become it. */
+static pid_t begin(struct process *process, const struct place *place, const struct stdio *stdio,
+		   bool is_inside)
+{
+	pid_t pid = -ESRCH;
+
+	if (process->is_main && is_inside)
+		pid = starter_start(process->container, &process->job, stdio, process_is_started);
+	return pid == -ESRCH ? job_start(&process->job, place, process_is_started) : pid;
+}
+
 /* An archive's child is in the container's mounts only: what runs there, and its end, is not its own. */
 static int start(const struct msg_start_process *message, const struct msg_start_archive *archive,
 		 uint32_t request)
@@ -196,7 +208,7 @@ static int start(const struct msg_start_process *message, const struct msg_start
 	process->is_archive = archive != NULL;
 	result = message->terminal ? open_terminal(process, message, &stdio)
 				   : open_pipes(process, message->stdin_, &stdio);
-	pid_t pid = result ? result : job_start(&process->job, &place, process_is_started);
+	pid_t pid = result ? result : begin(process, &place, &stdio, is_inside && !message->in_machine);
 	if (pid == 0 && archive)
 		archive_run(&process->job, container, &stdio, archive);
 	if (pid == 0)

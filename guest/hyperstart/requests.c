@@ -244,6 +244,7 @@ static int handle(const struct frame *frame, struct arena *arena)
 		return failed_with(ENOSYS, "take", msg_name(frame->number));
 	if (!msg_read(&reader, frame->number, &message))
 		return failed_with(EBADMSG, "decode", msg_name(frame->number));
+	guest.requests.frame = frame;
 	return handlers[frame->number](&message, frame->id);
 }
 

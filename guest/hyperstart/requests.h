@@ -5,10 +5,13 @@
 #include <stdint.h>
 
 #include "protocol.gen.h"
+#include "wire.h"
 
 struct requests {
+	const struct frame *frame; /* that is handled now */
 	bool is_busy; /* one waits for its job */
-	unsigned int creating; /* CreateContainers whose jobs run side by side: they mostly wait for the kernel */
+	unsigned int
+		creating; /* CreateContainers whose jobs run side by side: they mostly wait for the kernel */
 };
 
 enum {

@@ -182,7 +182,7 @@ static void find_processes(struct table *table, const struct container *wanted)
 	struct dirent *entry;
 
 	while (proc && table->count < ENTRIES && (entry = readdir(proc)))
-		if (isdigit((unsigned char)entry->d_name[0]))
+		if (isdigit((unsigned char)entry->d_name[0]) && !containers_have_job(atoi(entry->d_name)))
 			add_process(table, dirfd(proc), entry->d_name, wanted);
 	if (proc)
 		closedir(proc);

@@ -431,6 +431,7 @@ async def test_an_archive_is_signalled_as_any_process(pod: Pod) -> None:
 
 
 async def test_a_container_does_not_see_who_copies(pod: Pod) -> None:
+    await pod.start("sleep", "100", is_main=True)
     process = await pod.agent.start_process(StartArchive(4_000_003, "c1", "/tmp", True, False, True))
     assert "hyperstart" not in "".join((await pod.output("ps")).splitlines(keepends=True)[2:])
     await process.write_end()

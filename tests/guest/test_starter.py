@@ -1,0 +1,51 @@
+"""The job that built a container's root becomes its main process; where it cannot, another one does."""
+
+from __future__ import annotations
+
+import pytest
+
+from hypercontainer.guest.protocol import RemoveContainer
+from tests.guest.laboratory import Pod, finish
+
+_WAITING = "ps -o pid,comm | sed -n 's/ *\\([0-9]*\\) starter/\\1/p'"
+
+
+async def test_who_built_the_root_becomes_the_main_process_and_a_later_one_is_another(pod: Pod) -> None:
+    waiting = await pod.output(_WAITING)
+    first = await pod.run("sh", "-c", "echo $$", is_main=True)
+    assert first.output.decode() == waiting != ""
+    assert await pod.output(_WAITING) == ""
+    second = await pod.run("sh", "-c", "echo $$", is_main=True)
+    assert second.status == 0
+    assert second.output.decode() != waiting
+
+
+async def test_the_main_process_has_the_streams_and_nothing_else_open(pod: Pod) -> None:
+    result = await pod.run("sh", "-c", "ls /proc/self/fd; cat", stdin=b"given", is_main=True)
+    assert result.output == b"0\n1\n2\n3\ngiven"  # 3 is ls reading the directory
+
+
+@pytest.mark.parametrize("number", ["KILL", "TERM"])
+async def test_one_that_was_sent_a_signal_while_it_waited_is_no_loss(pod: Pod, number: str) -> None:
+    await pod.output(f"kill -{number} $({_WAITING})", privileged=True)
+    assert (await pod.run("echo", "here", is_main=True)).output == b"here\n"
+
+
+async def test_a_start_too_large_for_the_one_that_waits_is_another_process(pod: Pod) -> None:
+    large = tuple(f"V{number}={'x' * 60_000}" for number in range(4))
+    assert (await pod.run("sh", "-c", "echo ${#V3}", environment=large, is_main=True)).output == b"60000\n"
+
+
+async def test_one_that_waits_is_no_process_of_the_container_and_goes_with_it(bare: Pod) -> None:
+    await bare.create("c1")
+    await bare.create("c2")
+    assert (await bare.output(_WAITING)).count("\n") == 2
+    await bare.agent.request(RemoveContainer("c2", erase=True))
+    assert (await bare.output(_WAITING)).count("\n") == 1
+
+
+async def test_a_command_that_is_not_there_is_told_of_and_the_next_runs(pod: Pod) -> None:
+    with pytest.raises(Exception, match="nothing-like-it"):
+        await pod.start("nothing-like-it", is_main=True)
+    process = await pod.start("true", is_main=True)
+    assert (await finish(process)).status == 0
