@@ -21,16 +21,23 @@ VARIABLE = "HYPER_FAULT"
 _FRAMES = 8  # of the callers, in the last words
 
 
+def written(points: int) -> str:
+    """What the file holds: always as long, so that whoever reads meanwhile finds a number."""
+    return f"{points:9}"
+
+
 class _Fuse:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._lock = Lock()  # threads pass points, too
 
     def __call__(self, name: str) -> None:
-        with self._lock, contextlib.suppress(FileNotFoundError):
-            left = int(self._file.read_text()) - 1
+        # never made anew: it may just have been taken away
+        with self._lock, contextlib.suppress(FileNotFoundError), self._file.open("r+") as fuse:
+            left = int(fuse.read()) - 1
             if left > 0:
-                self._file.write_text(str(left))
+                fuse.seek(0)
+                fuse.write(written(left))
                 return
             self._file.unlink()
             _die(name)

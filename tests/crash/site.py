@@ -17,6 +17,7 @@ from typing import Any
 from hypercontainer.client import Client, Record
 from hypercontainer.config import Paths
 from hypercontainer.errors import HyperError
+from hypercontainer.faults import written
 from hypercontainer.hypervisors.namespace import cgroup_prefix
 from hypercontainer.model.rest import PodState
 from hypercontainer.network import subnets
@@ -119,13 +120,13 @@ class Site:
     def arm(self, points: int) -> None:
         """hyperd is to die at the ``points``-th point from now on."""
         draft = self.fuse.with_suffix(".draft")
-        draft.write_text(str(points))
+        draft.write_text(written(points))
         draft.replace(self.fuse)
 
     def disarm(self) -> int:
         """How many points were left; 0: it died."""
         try:
-            left = int(self.fuse.read_text() or 1)
+            left = int(self.fuse.read_text())
         except FileNotFoundError:
             self.kills += 1
             return 0
