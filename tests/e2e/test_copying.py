@@ -39,6 +39,30 @@ def test_a_tree_goes_in_and_comes_out_the_same(hyper: Hyper, tmp_path: Path, run
     assert hyper.ok("exec", "c", "/srv/run") == "ran"
 
 
+@pytest.mark.every_driver
+def test_a_link_in_the_container_is_followed_inside_of_it_as_docker_does(
+    hyper: Hyper, tmp_path: Path
+) -> None:
+    """A link to a file, with .. behind a link to a directory; one that leads nowhere; one to itself."""
+    a_container(hyper, running=True)
+    links = tmp_path / "links"
+    (links / "real/deep").mkdir(parents=True)
+    (links / "real/file").write_text("old\n")
+    (links / "directory").symlink_to("/links/real/deep")
+    (links / "real/deep/up").symlink_to("../file")
+    (links / "new").symlink_to("../../../../links/real/made")
+    (links / "loop").symlink_to("loop")
+    hyper.ok("cp", str(links), "c:/")
+    (tmp_path / "file").write_text("new\n")
+    for target in ("/links/directory/up", "/links/new", "/links/directory/"):
+        hyper.ok("cp", str(tmp_path / "file"), f"c:{target}")
+    assert "too many symbolic links" in hyper("cp", str(tmp_path / "file"), "c:/links/loop").err
+    hyper.ok("cp", "c:/links", str(tmp_path / "back"))
+    back = tmp_path / "back"
+    assert [(back / name).is_symlink() for name in ("directory", "new", "real/deep/up")] == [True] * 3
+    assert [(back / "real" / name).read_text() for name in ("file", "made", "deep/file")] == ["new\n"] * 3
+
+
 def test_cp_keeps_the_end_and_the_output_of_what_ran(hyper: Hyper, tmp_path: Path) -> None:
     hyper("run", "--network", "none", "--name", "c", "busybox", "sh", "-c", "echo said; echo x > /f; exit 3")
     hyper.ok("cp", "c:/f", str(tmp_path))

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -212,3 +212,33 @@ def test_no_byte_of_stdin_is_lost_or_doubled_when_hyperd_dies(killable: Hyper, v
         out = child.stdout.read()
         assert child.wait(timeout=60) == 0
     assert out.split()[0].decode() == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.every_driver
+def test_what_packed_files_for_a_client_ends_with_the_hyperd_that_served_it(killable: Hyper) -> None:
+    hyper = killable
+    script = "dd if=/dev/zero of=/big bs=1M count=64 2>&-; echo written; exec sleep 1000"
+    hyper.ok("run", "-d", "--network", "none", "-m", "48m", "--name", "c", "busybox", "sh", "-c", script)
+    _until(lambda: "written" in hyper.ok("logs", "c"))
+    before = _machine_processes(hyper)
+    copy = hyper.spawn("cp", "c:/big", "-")
+    assert copy.stdout is not None
+    assert copy.stdout.read(1)  # and then no more
+    assert _machine_processes(hyper) == before + 1
+    _kill_daemon(hyper)
+    copy.kill()
+    copy.communicate()
+    _until(lambda: _machine_processes(hyper) == before)
+    assert hyper.ok("exec", "c", "echo", "alive") == "alive"
+
+
+def _machine_processes(hyper: Hyper) -> int:
+    """How many processes of the machine are hyperstart's."""
+    return hyper.ok("exec", "-m", "c", "sh", "-c", "cat /proc/[0-9]*/comm").split().count("hyperstart")
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to be"
+        time.sleep(0.05)

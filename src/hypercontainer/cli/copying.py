@@ -24,6 +24,7 @@ from hypercontainer.client.http import Download
 from hypercontainer.errors import InvalidRequest, NotFound
 
 _CONTENTS = "."  # packing.CONTENTS
+_MAX_LINKS = 16
 
 
 class Place(NamedTuple):
@@ -139,7 +140,7 @@ def _unpack(archive: Download, target: Path, *, keep_owners: bool) -> int:
 
 
 def _copy_in(client: Client, source: Place, destination: Place, arguments: argparse.Namespace) -> int:
-    found = _stat_or_none(client, destination)
+    destination, found = _followed(client, destination)
     if source.is_stream:
         if found is None or found.kind != "directory":
             raise InvalidRequest(f"{destination} is no directory: a tar goes into one")
@@ -150,9 +151,20 @@ def _copy_in(client: Client, source: Place, destination: Place, arguments: argpa
     return _pack(client, Path(source.path), source, destination, found, arguments)
 
 
+def _followed(client: Client, place: Place) -> tuple[Place, Record | None]:
+    """Where a link at the end of ``place`` leads to inside the container, and what is there, if anything."""
+    for _ in range(_MAX_LINKS):
+        found = _stat_or_none(client, place)
+        if found is None or found.kind != "symlink":
+            return place, found
+        above = posixpath.dirname(place.path.rstrip("/"))
+        place = Place(place.container, posixpath.join(above, found.link))
+    raise InvalidRequest(f"cannot copy to {place}: too many symbolic links")
+
+
 def _stat_or_none(client: Client, place: Place) -> Record | None:
     try:
-        return client.containers.stat(place.container, place.path, follow=True)
+        return client.containers.stat(place.container, place.path, follow=False)
     except NotFound as error:
         if error.code != NotFound.code:  # no such container
             raise
@@ -182,7 +194,7 @@ def _container_target(
     found: Record | None, source: Place, destination: Place, *, is_directory: bool
 ) -> tuple[str, str]:
     """The container's directory to unpack in, and the root's name there, by the table above."""
-    path = posixpath.normpath(destination.path)
+    path = _clean(destination.path)
     if found is not None and found.kind == "directory":
         if is_directory and source.is_contents:
             return path, _CONTENTS
@@ -192,6 +204,11 @@ def _container_target(
     if found is None and destination.path.endswith(("/", "/.")) and not is_directory:
         raise InvalidRequest(f"the directory {destination} does not exist")
     return posixpath.split(path)
+
+
+def _clean(path: str) -> str:
+    """Without doubled slashes and dots; what ``..`` means behind a link is for the container to say."""
+    return "/" + "/".join(part for part in path.split("/") if part not in {"", "."})
 
 
 def _local_name(source: Place) -> str:

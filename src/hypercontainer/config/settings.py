@@ -22,6 +22,7 @@ class Settings:
     dns: tuple[str, ...] = ()  # empty: those of the host
     disk_size_mib: int = 10240  # of a pod's writable disk; sparse
     health_interval_s: float = 10  # between two questions to a guest whether it answers
+    copy_stall_s: float = 60  # that a client of cp may do nothing while a pod that does not run waits for it
     registry_mirrors: dict[str, list[str]] = field(default_factory=dict)  # registry host to base URLs
     insecure_registries: tuple[str, ...] = ()  # hosts spoken to by plain HTTP or unverified TLS
 

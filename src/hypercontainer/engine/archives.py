@@ -11,7 +11,7 @@ import errno
 import io
 import posixpath
 import tarfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
 from hypercontainer.engine.container import Container
 from hypercontainer.engine.pod import Pod
@@ -110,6 +110,13 @@ async def _dispose(agent: Agent, process: Process) -> None:
             _acknowledge(process, output)
         await process.exited()
         await process.forget()
+
+
+def end_strays(pod: Pod, agent: Agent, numbers: Collection[int]) -> None:
+    """In the background: end processes of the guest that no record knows, such as those of a copy whose
+    hyperd died."""
+    for number in numbers:
+        pod.host.tasks.start(_dispose(agent, agent.process(number)), name=f"end stray process {number}")
 
 
 async def packed(pod: Pod, agent: Agent, request: StartArchive) -> AsyncIterator[bytes]:

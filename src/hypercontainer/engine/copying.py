@@ -10,7 +10,7 @@ import tarfile
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
-from hypercontainer.engine import archives, offline
+from hypercontainer.engine import archives, offline, relay
 from hypercontainer.engine.container import Container
 from hypercontainer.engine.pod import Pod
 from hypercontainer.errors import GuestError, Unavailable
@@ -41,8 +41,17 @@ async def look(pod: Pod, container: Container, path: str, *, follow: bool) -> Pa
         raise GuestError(f"the guest packed nothing of {path!r}")
 
 
-async def pack(pod: Pod, container: Container, path: str, *, follow: bool) -> AsyncIterator[bytes]:
+def pack(pod: Pod, container: Container, path: str, *, follow: bool) -> AsyncIterator[bytes]:
     """A tar of ``path`` in a container, its root named by the path's last part.  Raises NotFound."""
+    return relay.relayed(_pack(pod, container, path, follow=follow), _patience(pod))
+
+
+def _patience(pod: Pod) -> relay.Patience:
+    """How long a client may do nothing: while a pod is reached that does not run, its verbs wait."""
+    return lambda: pod.host.settings.copy_stall_s if pod.running is None else None
+
+
+async def _pack(pod: Pod, container: Container, path: str, *, follow: bool) -> AsyncIterator[bytes]:
     async with offline.reached(pod, container) as agent:
         request = archives.message(pod, container, path, follow=follow)
         async with contextlib.aclosing(cast("Any", archives.packed(pod, agent, request))) as pieces:
@@ -56,7 +65,7 @@ async def unpack(
     """Write what ``archive`` holds into the directory ``path``.  Raises NotFound."""
     async with offline.reached(pod, container) as agent:
         request = archives.message(pod, container, path, unpack=True, keep_owners=keep_owners)
-        await archives.unpacked(pod, agent, request, archive)
+        await archives.unpacked(pod, agent, request, relay.in_time(archive, _patience(pod)))
 
 
 def _first_entry(head: bytes) -> PathView | None:

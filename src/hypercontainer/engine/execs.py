@@ -39,6 +39,12 @@ class Execs:
         """Those whose id begins so."""
         return [exec_ for exec_id, exec_ in self._all.items() if exec_id.startswith(beginning)]
 
+    @property
+    def processes(self) -> set[int]:
+        """The numbers of those that have not ended."""
+        records = [exec_.record.process for exec_ in self._all.values()]
+        return {process.number for process in records if process.exit_code is None}
+
     def add(self, container: Container, spec: ExecSpec) -> Exec:
         """Define an exec; nothing is started."""
         self._drop_old()

@@ -160,6 +160,7 @@ async def bring_up(pod: Pod, running: Running) -> None:
         await conduct.erase(pod, running)
         await conduct.merge_timeline(pod, running)
     pod.execs.resume(running, known)
+    archives.end_strays(pod, running.agent, known - pod.processes)
 
 
 def _raise_first(results: list[object]) -> None:

@@ -76,6 +76,11 @@ class Pod:
     def _log_path(self, name: str) -> Path:
         return self.directory / f"{name}.log"
 
+    @property
+    def processes(self) -> set[int]:
+        """The numbers of the processes in its guest that its records know."""
+        return {c.record.process.number for c in self.containers} | self.execs.processes
+
     def container(self, container_id: str) -> Container:
         return next(c for c in self.containers if c.record.id == container_id)
 
