@@ -115,6 +115,53 @@ def test_an_empty_volume_gets_the_images_files(hyper: Hyper, with_volumes: str) 
     assert sh(hyper, "two", "cat /other/seed") == "seed"
 
 
+# --- Of the host ---
+
+
+@pytest.mark.every_driver
+def test_what_is_read_only_cannot_be_written_from_the_machine_itself(hyper: Hyper, tmp_path: Path) -> None:
+    """The host's side refuses it: to the container, and to who mounts it anew with all rights."""
+    for name in ("ro", "rw"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(f"{name}\n")
+    flags = ("-v", f"{tmp_path}/ro:/ro:ro", "-v", f"{tmp_path}/rw:/rw")
+    hyper.ok("run", "-d", "--network", "none", "--name", "v", *flags, "busybox", "sleep", "1000")
+    assert sh(hyper, "v", "cat /ro/file /rw/file; echo new > /rw/new") == "ro\nrw"
+    assert (tmp_path / "rw/new").read_text() == "new\n"
+    assert "Read-only file system" in hyper("exec", "v", "touch", "/ro/new").err
+    share = "/run/hyper/share"
+    anew = f"mount -o remount,rw {share}; for d in {share}/ro-*; do touch $d/new; echo x > $d/file; done"
+    hyper("exec", "-m", "v", "sh", "-c", anew)
+    assert sh_in_machine(hyper, "v", f"cat {share}/ro-*/file") == "ro"
+    assert [(entry.name, entry.read_text()) for entry in (tmp_path / "ro").iterdir()] == [("file", "ro\n")]
+
+
+def sh_in_machine(hyper: Hyper, pod: str, script: str) -> str:
+    return hyper.ok("exec", "-m", pod, "sh", "-c", script)
+
+
+@pytest.mark.every_driver
+def test_a_directory_that_is_not_there_is_made_and_stays_when_the_pod_goes(
+    hyper: Hyper, tmp_path: Path
+) -> None:
+    made, image = tmp_path / "not/there", an_image(tmp_path / "image")
+    disk = f"type=raw,source={image},target=/r"
+    flags = ("-v", f"{made}:/v", "--mount", disk, "-v", f"{__file__}:/file:ro")
+    hyper.ok("create", "--network", "none", "--name", "v", *flags, "busybox", "sleep", "1000")
+    shown = json.loads(hyper.ok("inspect", "--type", "container", "v"))[0]["mounts"]
+    assert [(m["destination"], m["type"], m["source"], m["rw"]) for m in shown] == [
+        ("/file", "bind", __file__, False),
+        ("/r", "disk", str(image), True),
+        ("/v", "bind", str(made), True),
+    ]
+    hyper.ok("start", "v")
+    assert sh(hyper, "v", "echo kept > /v/x; head -n 1 /file").startswith('"""Volumes')
+    hyper.ok("rm", "-f", "v")
+    assert (made / "x").read_text() == "kept\n"
+    assert image.exists()
+    assert Path(__file__).exists()
+
+
 # --- Disk images ---
 
 
@@ -144,6 +191,21 @@ def test_an_image_that_one_pod_writes_is_no_other_pods(hyper: Hyper, tmp_path: P
     assert hyper.state("w") == "created"
     hyper.ok("stop", "-t", "0", "v")
     hyper.ok("start", "w")
+
+
+def test_a_qcow2_image_is_for_drivers_that_have_it(hyper: Hyper, tmp_path: Path) -> None:
+    raw, image = an_image(tmp_path / "raw"), tmp_path / "image.qcow2"
+    qemu_img = shutil.which("qemu-img") or pytest.skip("there is no qemu-img")
+    subprocess.run([qemu_img, "convert", "-O", "qcow2", str(raw), str(image)], check=True)
+    flags = ("--network", "none", "--mount", f"type=qcow2,source={image},target=/q")
+    refused = hyper("run", "--rm", *flags, "--hypervisor", "uml", "busybox", "true")
+    assert refused.status == 125
+    assert "uml has no qcow2 disks" in refused.err
+    hyper.ok("run", "-d", "--name", "v", *flags, "--hypervisor", "tcg", "busybox", "sleep", "1000")
+    sh(hyper, "v", "echo kept > /q/x")
+    hyper.ok("stop", "-t", "0", "v")
+    hyper.ok("start", "v")
+    assert sh(hyper, "v", "cat /q/x") == "kept"
 
 
 def test_what_is_wrong_with_a_volume_is_told_before_anything_is_made(hyper: Hyper, tmp_path: Path) -> None:
@@ -207,6 +269,16 @@ def test_a_file_that_cannot_be_written_leaves_the_start_undone(
     assert reason in failed.err
     assert file["path"] in failed.err
     assert hyper.state("v") == "created"
+
+
+def test_the_files_of_a_container_that_never_ran_can_be_read_back(hyper: Hyper, tmp_path: Path) -> None:
+    create(hyper, {"files": [a_file("/etc/app/config", "one\n", mode=0o640)]})
+    hyper.ok("cp", "v:/etc/app/config", str(tmp_path / "back"))
+    assert (tmp_path / "back").read_text() == "one\n"
+    assert (tmp_path / "back").stat().st_mode & 0o777 == 0o640
+    hyper.ok("cp", str(tmp_path / "back"), "v:/etc/app/other")
+    hyper.ok("start", "v")
+    assert sh(hyper, "v", "cat /etc/app/config /etc/app/other") == "one\none"
 
 
 def test_inspect_shows_the_mounts(hyper: Hyper, with_volumes: str) -> None:
