@@ -429,8 +429,6 @@ def machine(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     if (vcpus := arguments.cpus or arguments.cpu) is not None:
         spec["vcpus"] = _vcpus(vcpus)
-    if arguments.stop_timeout is not None:
-        spec["stop_timeout_s"] = arguments.stop_timeout
     if arguments.memory is not None:
         spec["memory_mib"] = memory_mib(arguments.memory)
     return spec
