@@ -5,7 +5,7 @@ DATA := src/hypercontainer/data
 KERNELS := $(DATA)/kernel/um/linux $(DATA)/kernel/x86_64/vmlinux
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt gen kernel guest bench fuzz crash wheel setup setup-tests clean
+.PHONY: help demo test check fmt gen kernel guest lane-kvm bench fuzz crash wheel setup setup-tests clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,7 +24,7 @@ check: setup-tests ## format, lint, types, layers, generated files, C warnings
 	$(PYTHON) tools/gen_protocol.py --check
 	$(PYTHON) tools/gen_podfile.py --check
 	$(MAKE) -s -C guest/hyperstart check
-	shellcheck tools/setup tools/demo .ci/run
+	shellcheck tools/setup tools/demo tools/lanes/init .ci/run
 
 fmt: ## format Python and fix what can be fixed
 	.venv/bin/ruff format .
@@ -40,6 +40,9 @@ kernel: setup ## hyperkernel for um and x86_64, from the cache when its inputs a
 guest: setup ## hyperstart
 	@$(MAKE) -s -C guest/hyperstart hyperstart
 	@mkdir -p $(DATA) && cmp -s guest/hyperstart/hyperstart $(DATA)/hyperstart || cp guest/hyperstart/hyperstart $(DATA)/hyperstart
+
+lane-kvm: setup-tests kernel guest ## the driver kvm, tested on an emulated host that has KVM
+	$(PYTHON) -m tools.lanes kvm
 
 bench: setup-tests kernel guest ## measure side by side with Docker, and write bench/results
 	$(PYTHON) -m bench

@@ -17,10 +17,11 @@ from hypercontainer.guest import boot
 from hypercontainer.hypervisors import base
 from tests.e2e import nfs
 from tests.e2e.hyper import Hyper, new_root
+from tests.hypervisors.machines import LANE
 from tests.support.images import busybox_archive
 
 DRIVERS = ("uml", "tcg", "kvm")
-MUST_RUN = {"uml", "tcg"}  # wherever hyper is tested
+MUST_RUN = {LANE} if LANE else {"uml", "tcg"}  # wherever hyper is tested
 
 
 def _why_not(driver: str, cache: Path) -> str | None:

@@ -28,7 +28,7 @@ def driver(request: pytest.FixtureRequest, verdicts: dict[str, str | None]) -> s
     name = str(request.param)
     if reason := verdicts[name]:
         if name in MUST_RUN:
-            pytest.fail(f"{name} must run on every machine that tests hyper: {reason}")
+            pytest.fail(f"{name} must run here: {reason}")
         pytest.skip(f"not on this host: {name}: {reason}")
     return name
 

@@ -1,0 +1,83 @@
+"""The lane ``kvm`` is what it claims: the kernel's KVM, and a hyper that says the truth of it.
+
+These run in the lane (``make lane-kvm``), where each must pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.guest import boot
+from hypercontainer.hypervisors._qmp import open_qmp
+from tests.e2e.hyper import Hyper, new_root
+from tests.support.images import busybox_archive
+
+pytestmark = [
+    pytest.mark.needs_machine,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(os.environ.get("HYPER_LANE") != "kvm", reason="not on this host: for the lane kvm"),
+]
+
+
+@pytest.fixture(scope="module")
+def automatic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hyper]:
+    """A hyperd that chooses by itself."""
+    hyper = Hyper(root=new_root(), driver="auto")
+    try:
+        hyper.start_daemon()
+        hyper.ok("load", "-q", "-i", str(busybox_archive(hyper.root / "busybox.tar")))
+        yield hyper
+        hyper.remove_all()
+    finally:
+        hyper.stop_daemon()
+        shutil.rmtree(hyper.root, ignore_errors=True)
+
+
+def test_the_host_has_the_kernels_own_kvm() -> None:
+    assert Path("/dev/kvm").is_char_device()
+    assert Path("/sys/module/kvm_amd").is_dir()
+    assert "svm" in Path("/proc/cpuinfo").read_text().split()
+
+
+def test_doctor_finds_that_kvm_boots_and_takes_it(automatic: Hyper) -> None:
+    """Quickly: to measure is to boot tcg as well, emulation in emulation, which takes minutes."""
+    report = json.loads(automatic.ok("doctor", "--quick", "--format", "json"))
+    drivers = {driver["name"]: driver for driver in report["drivers"]}
+    assert [name for name, driver in drivers.items() if driver["chosen"]] == ["kvm"]
+    assert drivers["kvm"]["works"]
+    assert drivers["kvm"]["isolation"] == "hardware"
+
+
+def test_info_says_kvm_and_hardware(automatic: Hyper) -> None:
+    info = json.loads(automatic.ok("info", "--format", "json"))
+    assert (info["hypervisor"], info["isolation"]) == ("kvm", "hardware")
+    assert info["kernel"] == boot.find_kernel("x86_64").version
+
+
+def test_a_pod_that_requires_hardware_gets_it(automatic: Hyper) -> None:
+    flags = ("--network", "none", "-m", "64m", "--require-isolation", "hardware", "--name", "hard")
+    automatic.ok("run", "-d", *flags, "busybox", "sleep", "1000")
+    (machine,) = automatic.json("list", "vm")
+    assert (machine["hypervisor"], machine["isolation"]) == ("kvm", "hardware")
+    control = automatic.root / "run/machines" / machine["id"] / "qmp.sock"
+    assert asyncio.run(_kvm_state(control)) == {"enabled": True, "present": True}
+    automatic.ok("rm", "-f", "hard")
+
+
+async def _kvm_state(control: Path) -> dict[str, bool]:
+    async with open_qmp(control) as qmp:
+        state: dict[str, bool] = await qmp.execute("query-kvm")
+    return state
+
+
+def test_the_guest_itself_sees_kvm(automatic: Hyper) -> None:
+    """Its clock is KVM's, which QEMU's emulation hasn't."""
+    source = "/sys/devices/system/clocksource/clocksource0/available_clocksource"
+    assert "kvm-clock" in automatic.run("busybox", "cat", source).out.split()

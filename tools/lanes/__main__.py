@@ -1,0 +1,88 @@
+"""Test hyper on a host that this one isn't: a whole one, emulated, with real hypervisors in it.
+
+    python -m tools.lanes kvm                 the lane's tests
+    python -m tools.lanes kvm -- -x -k pause  other arguments for pytest
+
+Leaves ``junit.xml`` and logs in ``build/lanes/NAME``.  The exit status is 0 when every test passed or was
+refused by a capability that the driver declares false.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.lanes import image, outer, packages, payload, report
+
+FAULTS = (
+    outer.BootError,
+    outer.LaneError,
+    packages.PackageError,
+    payload.PayloadError,
+    report.ReportError,
+)
+
+LANES = {
+    "kvm": (
+        *("-v", "--color=no", "--tb=short", "-k", "kvm"),
+        *("tests/lanes", "tests/hypervisors/test_promises.py", "tests/e2e/test_life.py"),
+    )
+}
+BOOTS = 2  # the second when the first did not come up, and said so
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.lanes", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("lane", choices=list(LANES))
+    parser.add_argument("pytest", nargs="*", help="arguments for pytest instead of the lane's")
+    asked = parser.parse_args()
+    results = payload.CHECKOUT / "build/lanes" / asked.lane
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir(parents=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the outer guest ends with us
+    try:
+        return _run(asked.lane, asked.pytest or LANES[asked.lane], results)
+    except FAULTS as error:
+        print(f"lane {asked.lane}: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(lane: str, pytest: Sequence[str], results: Path) -> int:
+    began = time.monotonic()
+    found, is_new = image.find_or_build()
+    ready = time.monotonic()
+    print(f"lane {lane}: the image was {'built' if is_new else 'there'}: {ready - began:.1f} s", flush=True)
+    with tempfile.TemporaryDirectory(prefix="hyper-lane-") as directory:
+        initrd = payload.append(found, lane, pytest, Path(directory))
+        boots = _boot(found.kernel, initrd, Path(directory), results)
+    summary = report.read(results)
+    took = f"{time.monotonic() - ready:.0f} s, {boots} {'boot' if boots == 1 else 'boots'}"
+    print(f"lane {lane}: {summary}; {took} of the outer guest; see {results}")
+    return 0 if summary.is_good else 1
+
+
+def _boot(kernel: Path, initrd: Path, work: Path, results: Path) -> int:
+    """How many boots it took."""
+    for boots in range(1, BOOTS):
+        try:
+            outer.run(kernel, initrd, work, results, outer.Deadlines())
+        except outer.BootError as error:
+            print(f"lane: boot {boots} of the outer guest failed, and is tried again: {error}")
+        else:
+            return boots
+    outer.run(kernel, initrd, work, results, outer.Deadlines())
+    return BOOTS
+
+
+if __name__ == "__main__":
+    os.environ["LC_ALL"] = "C.UTF-8"
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""The lane's image: the outer kernel and one zstd initrd, kept by the hash of what they are made of."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from guest.kernel.build import cache_directory
+from tools.lanes import packages
+
+HERE = Path(__file__).parent
+LOCK = HERE.parent.parent / "requirements.lock"
+RECIPE = ("image.py", "packages.py")
+MODULES = ("virtio_pci", "virtio_blk", "kvm_amd", "tun", "bridge", "nf_tables")
+NETFILTER = re.compile(r"/(nft_\w+|nf_\w+)\.ko")  # nftables loads these by name as a rule needs them
+PYTHON = Path("/usr/lib/python3.11")
+UNUSED = ("idlelib", "lib2to3", "ensurepip", "pydoc_data", "turtledemo", "test", "tkinter", "config-*")
+TESTS = ("pytest", "pytest-asyncio", "pytest-timeout")
+LINKS = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64"}
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What the outer guest boots."""
+
+    kernel: Path
+    initrd: Path
+
+
+def find_or_build() -> tuple[Image, bool]:
+    """The image, and whether it had to be built."""
+    place = cache_directory().parent / "lanes" / _key()
+    image = Image(place / "vmlinuz", place / "initrd.zst")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with (place.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if place.exists():
+            return image, False
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix="new-") as directory:
+            new = Path(directory) / "image"
+            _build(Path(directory), new)
+            new.rename(place)
+    return image, True
+
+
+def _key() -> str:
+    """Of package versions, Python packages and recipe."""
+    digest = hashlib.sha256(f"{packages.kernel_package()}\n{packages.versions()}".encode())
+    for path in (LOCK, *(HERE / name for name in RECIPE)):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def _build(work: Path, output: Path) -> None:
+    tree = work / "tree"
+    _make_root(tree)
+    _copy_programs(tree)
+    _copy_python(tree)
+    kernel = packages.unpack_kernel(work)
+    _copy_modules(kernel, tree)
+    output.mkdir()
+    (image,) = kernel.glob("boot/vmlinuz-*")
+    shutil.copy(image, output / "vmlinuz")
+    archive(tree, output / "initrd")
+    subprocess.run(["zstd", "-q", "-3", "-T0", "--rm", output / "initrd"], check=True)
+
+
+def _make_root(tree: Path) -> None:
+    for name in ("usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "etc", "root", "dev", "proc", "sys", "run"):
+        (tree / name).mkdir(parents=True)
+    for name in ("tmp", "work", "results", "var/lib", "var/log"):
+        (tree / name).mkdir(parents=True)
+    for name, target in LINKS.items():
+        (tree / name).symlink_to(target)
+    (tree / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")
+    (tree / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
+    (tree / "etc/hosts").write_text("127.0.0.1 localhost\n")
+
+
+def _copy_programs(tree: Path) -> None:
+    programs = packages.programs()
+    extensions = sorted((PYTHON / "lib-dynload").glob("*.so"))
+    for path in {*programs, *packages.libraries([*programs, *extensions])}:
+        _copy(path, tree)
+    (tree / "usr/bin/sh").symlink_to("dash")
+    for name in packages.FIRMWARE:
+        _copy(Path("/usr/share/qemu") / name, tree)
+
+
+def _copy(path: Path, tree: Path) -> None:
+    """A file under the name that it is asked for by, the links of its directories resolved."""
+    target = tree / path.parent.resolve().relative_to("/") / path.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        shutil.copy2(path, target)
+
+
+def _copy_python(tree: Path) -> None:
+    """The standard library, and what the product and its tests import, as installed in this environment."""
+    shutil.copytree(PYTHON, tree / "usr/lib/python3.11", ignore=shutil.ignore_patterns(*UNUSED))
+    for name in sorted(_distributions("hypercontainer", *TESTS)):
+        for file in importlib.metadata.files(name) or ():
+            source = Path(str(file.locate()))
+            if ".." not in file.parts and file.suffix != ".pth" and source.exists():
+                target = tree / "usr/lib/python3/dist-packages" / file
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, target)
+
+
+def _distributions(*names: str) -> set[str]:
+    """``names`` and all that they require here."""
+    from packaging.requirements import Requirement
+
+    found, wanted = set[str](), list(names)
+    while wanted:
+        name = wanted.pop()
+        if name in found:
+            continue
+        found.add(name)
+        for text in importlib.metadata.requires(name) or ():
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                wanted.append(requirement.name)
+    return found
+
+
+def _copy_modules(kernel: Path, tree: Path) -> None:
+    """What the lane loads by name, with what that needs, and the index for modprobe."""
+    (release,) = [path.name for path in (kernel / "lib/modules").iterdir()]
+    subprocess.run(["/sbin/depmod", "-b", kernel, release], check=True)
+    source = kernel / "lib/modules" / release
+    needs = _dependencies(source)
+    wanted = [path for path in needs if Path(path).stem.replace("-", "_") in MODULES]
+    wanted += [path for path in needs if NETFILTER.search(path)]
+    for path in {each for module in wanted for each in (module, *needs[module])}:
+        target = tree / "usr/lib/modules" / release / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source / path, target)
+    for name in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
+        shutil.copy2(source / name, tree / "usr/lib/modules" / release / name)
+    subprocess.run(["/sbin/depmod", "-b", tree, release], check=True)
+
+
+def _dependencies(modules: Path) -> dict[str, list[str]]:
+    """Each module's file with those it needs, as ``modules.dep`` has them."""
+    lines = (modules / "modules.dep").read_text().splitlines()
+    return {path: needed.split() for path, _, needed in (line.partition(":") for line in lines)}
+
+
+def archive(tree: Path, output: Path) -> None:
+    """``tree`` as a cpio archive that the kernel unpacks, everything root's."""
+    names = "".join(f"{path.relative_to(tree)}\0" for path in sorted(tree.rglob("*")))
+    with output.open("wb") as file:
+        command = ["cpio", "-o", "-0", "-H", "newc", "--quiet", "-R", "0:0"]
+        subprocess.run(command, cwd=tree, input=os.fsencode(names), stdout=file, check=True)

@@ -1,0 +1,106 @@
+"""The outer guest: an emulated machine whose CPU has virtualization, and the deadlines that it must keep."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+# AMD's SVM is what TCG emulates.  Without the rest, each of which has stopped a guest: SMAP faults on a
+# user-mode iretq, RDTSCP is reported as another instruction, PKU makes XSAVE's size inconsistent.
+CPU = "max,-smap,-rdtscp,-pku"
+MACHINE = "q35,hpet=off"
+# The guest's time is the instructions that it has run, 2 ns each: on a busy host a lane takes longer, and
+# no deadline of what is tested there runs out sooner.  It needs one CPU.
+CLOCK = ("-accel", "tcg,thread=single", "-icount", "shift=1", "-smp", "1")
+MEMORY_MIB = 2048
+DISK = 3 << 30  # bytes, sparse
+RESULTS = 64 << 20
+UP = "lane: up after"
+OVER = "lane: over after"
+
+
+class BootError(Exception):
+    """The outer guest didn't come up: no fault of what is tested, and worth another try."""
+
+
+class LaneError(Exception):
+    """The outer guest came up, but never to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds of the host.  Generous: hosts are busy, and what hangs, hangs for ever."""
+
+    up: float = 300
+    over: float = 1800
+
+
+def run(kernel: Path, initrd: Path, work: Path, results: Path, deadlines: Deadlines) -> None:
+    """Boot, show the console while the tests run, and unpack what they left into ``results``."""
+    disks = {"results.raw": RESULTS, "work.raw": DISK}
+    for name, size in disks.items():
+        (work / name).unlink(missing_ok=True)
+        (work / name).touch()
+        os.truncate(work / name, size)
+    subprocess.run(["/sbin/mke2fs", "-q", "-F", "-t", "ext4", work / "work.raw"], check=True)
+    with _started(_command(kernel, initrd, [work / name for name in disks])) as vmm:
+        _follow(vmm, results / "console.log", deadlines)
+    with tarfile.open(work / "results.raw", "r:") as archive:
+        archive.extractall(results, filter="data")
+
+
+def _command(kernel: Path, initrd: Path, disks: list[Path]) -> list[str]:
+    drives = [word for disk in disks for word in ("-drive", f"if=virtio,format=raw,file={disk}")]
+    return [
+        *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+        *("-machine", MACHINE, "-cpu", CPU, *CLOCK),
+        *("-m", f"{MEMORY_MIB}M", "-serial", "stdio", *drives),
+        *("-kernel", str(kernel), "-initrd", str(initrd)),
+        *("-append", "console=ttyS0 quiet no_timer_check reboot=t panic=-1"),
+    ]
+
+
+@contextlib.contextmanager
+def _started(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.STDOUT) as vmm:
+        try:
+            yield vmm
+        finally:
+            vmm.kill()
+
+
+def _follow(vmm: subprocess.Popen[bytes], log: Path, deadlines: Deadlines) -> None:
+    """Until the guest is off; every line goes to ``log``, and with the seconds since the start to stdout."""
+    began, seen = time.monotonic(), [""]
+    deadline = _deadline(vmm, deadlines.up)
+    assert vmm.stdout is not None
+    with log.open("w") as file:
+        for raw in vmm.stdout:
+            line = raw.decode(errors="replace").strip()
+            if UP in line:
+                deadline.cancel()
+                deadline = _deadline(vmm, deadlines.over)
+            print(f"[{time.monotonic() - began:6.1f}] {line}", flush=True)
+            print(line, file=file, flush=True)
+            seen.append(line)
+    deadline.cancel()
+    if not any(UP in line for line in seen):
+        raise BootError(f"the outer guest did not come up; its last words: {seen[-1]}")
+    if not any(OVER in line for line in seen):
+        raise LaneError(f"the lane did not come to its end; its last words: {seen[-1]}")
+
+
+def _deadline(vmm: subprocess.Popen[bytes], seconds: float) -> threading.Timer:
+    """Ends the guest when it takes longer."""
+    timer = threading.Timer(seconds, vmm.kill)
+    timer.daemon = True
+    timer.start()
+    return timer

@@ -1,0 +1,60 @@
+"""What changes with each run: the product and its tests, appended to the image as a second archive."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.lanes.image import Image, archive
+
+CHECKOUT = Path(__file__).parent.parent.parent
+PARTS = ("src", "tests", "tools", "guest/kernel", "pyproject.toml")
+NEEDED = ("src/hypercontainer/data/hyperstart", "src/hypercontainer/data/kernel/x86_64/vmlinux")
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "um", ".*_cache")
+ENVIRONMENT = {
+    "HYPER_STRICT": "1",
+    "PYTHONPATH": "/hyper/src:/hyper",
+    "TMPDIR": "/tmp",
+}
+ALIGNMENT = 4  # of an archive behind another; the kernel silently ignores one that is not
+
+
+class PayloadError(Exception):
+    """A part of the product isn't built."""
+
+
+def append(image: Image, lane: str, pytest: Sequence[str], work: Path) -> Path:
+    """The initrd of a run of ``pytest`` on the lane called ``lane``."""
+    tree = work / "payload"
+    _copy_product(tree / "hyper")
+    shutil.copy(Path(__file__).parent / "init", tree / "init")
+    (tree / "hyper/lane.sh").write_text(_script(lane, pytest))
+    archive(tree, work / "payload.cpio")
+    first = image.initrd.read_bytes()
+    initrd = work / "initrd"
+    initrd.write_bytes(first + bytes(-len(first) % ALIGNMENT) + (work / "payload.cpio").read_bytes())
+    return initrd
+
+
+def _copy_product(target: Path) -> None:
+    for name in NEEDED:
+        if not (CHECKOUT / name).exists():
+            raise PayloadError(f"{name} is not built: make guest kernel")
+    for name in PARTS:
+        source = CHECKOUT / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=LEFT_OUT, symlinks=True)
+        elif source.exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target / name)
+    # An emulated CPU would take long over it, for each command again.
+    subprocess.run(["/usr/bin/python3.11", "-m", "compileall", "-q", target], check=True)
+
+
+def _script(lane: str, pytest: Sequence[str]) -> str:
+    settings = [f"{name}={value}" for name, value in {**ENVIRONMENT, "HYPER_LANE": lane}.items()]
+    command = ["env", *settings, "python3", "-m", "pytest", "--junit-xml=/results/junit.xml", *pytest]
+    return f"cd /hyper && {shlex.join(command)}\n"
