@@ -170,6 +170,13 @@ class Namespace(VmmHypervisor, name="namespace", order=0):
     def _machine_of(self, config: MachineConfig, run_dir: Path, process: ProcessId) -> VmmMachine:
         return NamespaceMachine(config=config, run_dir=run_dir, process=process)
 
+    async def launch(self, config: MachineConfig, run_dir: Path) -> Machine:
+        try:
+            return await super().launch(config, run_dir)
+        except BaseException:
+            await asyncio.shield(_remove_cgroup(_cgroup(run_dir)))
+            raise
+
     async def reattach(self, config: MachineConfig, run_dir: Path) -> Machine | None:
         machine = await super().reattach(config, run_dir)
         if machine is None:
