@@ -28,6 +28,8 @@ async def test_the_main_process_has_the_streams_and_nothing_else_open(pod: Pod) 
 @pytest.mark.parametrize("number", ["KILL", "TERM"])
 async def test_one_that_was_sent_a_signal_while_it_waited_is_no_loss(pod: Pod, number: str) -> None:
     await pod.output(f"kill -{number} $({_WAITING})", privileged=True)
+    while number == "KILL" and await pod.output(_WAITING):
+        pass  # until hyperstart has seen its end
     assert (await pod.run("echo", "here", is_main=True)).output == b"here\n"
 
 
