@@ -323,7 +323,7 @@ async def test_a_qcow2_disk_has_the_size_and_the_content_that_it_says(place: Pla
             await place.launch(place.config(disks=(disk,)))
         return
     async with place.booted(place.config(disks=(disk,))) as booted:
-        await booted.shell("echo end | dd of=$(slot 0) bs=512 seek=131071 conv=sync 2>/dev/null; sync")
+        await booted.shell("echo end | dd of=$(slot 0) bs=512 seek=131071 conv=sync,fsync 2>/dev/null")
     assert disk.path.stat().st_size < 2 * MIB
     raw = tmp_path / "raw"
     subprocess.run(["qemu-img", "convert", "-O", "raw", disk.path, raw], check=True)
