@@ -32,7 +32,7 @@ FAULTS = (
 LANES = {
     "kvm": (
         *("-v", "--color=no", "--tb=short", "-k", "kvm"),
-        *("tests/lanes", "tests/hypervisors/test_promises.py", "tests/e2e/test_life.py"),
+        *("tests/lanes", "tests/e2e/test_life.py", "tests/hypervisors/test_promises.py"),
     )
 }
 BOOTS = 2  # the second when the first did not come up, and said so

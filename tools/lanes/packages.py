@@ -19,7 +19,7 @@ PROGRAMS = {
     "bash": ("bash",),
     "bsdextrautils": (),
     "busybox-static": ("busybox",),
-    "coreutils": ("env", "stat"),
+    "coreutils": ("env", "false", "stat", "true"),
     "cpio": ("cpio",),
     "dash": ("dash",),
     "e2fsprogs": ("mke2fs", "mkfs.ext4", "e2fsck", "resize2fs"),
