@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.waiting import PATIENCE_S
+
 PROGRAM = [sys.executable, "-m", "hypercontainer"]
 DAEMON = [sys.executable, "-m", "hypercontainer.daemon"]
 _ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -112,6 +114,14 @@ class Hyper:
     def state(self, name: str) -> str:
         found: str = json.loads(self.ok("inspect", "--type", "pod", name))[0]["pod"]["state"]
         return found
+
+    def eventually(self, pattern: str, *words: str) -> str:
+        """What ``hyper WORDS`` prints, once the pattern is found in it."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not re.search(pattern, seen := self(*words).out):
+            assert time.monotonic() < deadline, f"{pattern!r} is not in {seen!r}"
+            time.sleep(0.2)
+        return seen
 
     def spawn(self, *words: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
         """Run ``hyper WORDS`` beside the test."""

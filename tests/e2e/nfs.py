@@ -6,7 +6,7 @@ import base64
 
 from tests.e2e.distribution import debian_archive
 from tests.e2e.hyper import Hyper
-from tests.e2e.servers import eventually, start
+from tests.e2e.servers import start
 
 IMAGE = "nfs-server"
 GANESHA = """
@@ -26,5 +26,5 @@ def start_server(hyper: Hyper) -> str:
     hyper.ok("load", "-q", "-i", str(debian_archive(IMAGE, "nfs-ganesha,nfs-ganesha-mem")))
     settings = {"path": "/etc/nfs.conf", "data": base64.b64encode(GANESHA.encode()).decode()}
     view = start(hyper, "nfs", RUN, image=IMAGE, files=[settings], memory_mib=256)
-    eventually(hyper, "NFS SERVER INITIALIZED", "logs", "nfs")
+    hyper.eventually("NFS SERVER INITIALIZED", "logs", "nfs")
     return str(view["address"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 import socket
 import subprocess
 import tempfile
@@ -27,15 +26,6 @@ def start(
     pods = Client(hyper.root / "run/hyper.sock").pods
     pods.create({"name": name, "containers": [container], **asked})
     return dict(pods.start(name))
-
-
-def eventually(hyper: Hyper, pattern: str, *words: str) -> str:
-    """What ``hyper WORDS`` prints, once the pattern is found in it."""
-    deadline = time.monotonic() + 30
-    while not re.search(pattern, seen := hyper(*words).out):
-        assert time.monotonic() < deadline, f"{pattern!r} is not in {seen!r}"
-        time.sleep(0.2)
-    return seen
 
 
 def ask(port: int, *, udp: bool = False, address: str = "127.0.0.1", request: bytes = b"") -> str:

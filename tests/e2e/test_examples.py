@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.hyper import Hyper
-from tests.e2e.servers import ask, eventually, start
+from tests.e2e.servers import ask, start
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RUN: set[str] = set()
@@ -75,7 +75,7 @@ def test_a_shell_with_a_terminal(hyper: Hyper, example: Path) -> None:
 def test_a_server_that_thinks_it_has_a_terminal(hyper: Hyper, example: Path) -> None:
     hyper.ok("run", "-d", str(example))
     address = "http://127.0.0.1:8080/hostname"
-    assert eventually(hyper, r"\w", "exec", "web", "wget", "-q", "-O", "-", address).strip() == hyper.ok(
+    assert hyper.eventually(r"\w", "exec", "web", "wget", "-q", "-O", "-", address).strip() == hyper.ok(
         "exec", "web", "hostname"
     )
     outputs = hyper.ok("exec", "web", "sh", "-c", "grep -l httpd /proc/[0-9]*/comm; ls -l /proc/[0-9]*/fd/1")
@@ -189,7 +189,7 @@ def test_a_file_of_the_hosts_etc(hyper: Hyper, example: Path) -> None:
 def test_two_containers_share_a_volume_and_read_a_directory_of_the_host(hyper: Hyper, example: Path) -> None:
     page = (example.parent / "site/index.html").read_text()
     hyper.ok("run", "-d", str(example))
-    assert eventually(hyper, "machine of its own", "logs", "shell").endswith(f"started\n{page}")
+    assert hyper.eventually("machine of its own", "logs", "shell").endswith(f"started\n{page}")
     (example.parent / "site/new").write_text("just written")
     assert hyper.ok("exec", "web", "wget", "-q", "-O", "-", "http://127.0.0.1:8080/new") == "just written"
     for path in ("/mnt/index.html", "/mnt/other"):
@@ -210,7 +210,7 @@ def test_a_container_with_a_directory_of_the_host_goes_and_the_directory_stays(
     hyper: Hyper, example: Path
 ) -> None:
     hyper.ok("run", "-d", str(example))
-    assert eventually(hyper, r"\n", "logs", "container-with-volume") == "with-volume-test-1\n"
+    assert hyper.eventually(r"\n", "logs", "container-with-volume") == "with-volume-test-1\n"
     hyper.ok("exec", "container-with-volume", "sh", "-c", "echo written > /mnt/file")
     hyper.ok("rm", "-f", "test-remove-container-with-volume")
     assert hyper("inspect", "container-with-volume").status == 1
@@ -226,7 +226,7 @@ def test_a_share_of_an_nfs_server(hyper: Hyper, example: Path, nfs_server: str) 
     hyper.ok("run", "--rm", "--mount", share, "busybox", "sh", "-c", "echo over the wire > /s/hello")
     hyper.ok("run", "-d", str(example))
     wanted = "over the wire" if example.parent.name == "scenarios" else "hello"
-    assert wanted in eventually(hyper, wanted, "logs", json.loads(example.read_text())["id"])
+    assert wanted in hyper.eventually(wanted, "logs", json.loads(example.read_text())["id"])
 
 
 @runs("scenarios/readonly-rootfs.json")
@@ -279,7 +279,7 @@ def test_a_service_that_leads_back_into_the_pod(hyper: Hyper, example: Path) -> 
     hyper.ok("create", "-p", str(example))
     hyper.ok("start", "service")
     hostname = inspect(hyper, "pod", "service")["pod"]["id"][:12]
-    assert eventually(hyper, r"\w", "logs", "service") == f"{hostname}\n"
+    assert hyper.eventually(r"\w", "logs", "service") == f"{hostname}\n"
 
 
 # --- Several containers, and restarts ---
@@ -289,17 +289,17 @@ def test_a_service_that_leads_back_into_the_pod(hyper: Hyper, example: Path) -> 
 def test_three_containers_of_one_machine(hyper: Hyper, example: Path) -> None:
     hyper.ok("run", "-d", str(example))
     hostname = hyper.ok("exec", "web", "hostname")
-    said = eventually(hyper, rf"{hostname}\s+{hostname}\s+{hostname}", "logs", "ask")
+    said = hyper.eventually(rf"{hostname}\s+{hostname}\s+{hostname}", "logs", "ask")
     assert set(said.split()) == {hostname}
     assert inspect(hyper, "container", "ask")["restarts"] >= 2
     assert inspect(hyper, "container", "web")["restarts"] == 0
-    assert re.search(r"httpd -f .*while :; do ps", eventually(hyper, "httpd", "logs", "watch"), re.DOTALL)
+    assert re.search(r"httpd -f .*while :; do ps", hyper.eventually("httpd", "logs", "watch"), re.DOTALL)
 
 
 @runs("kubernetes_ubuntu_restart.yaml")
 def test_a_manifest_that_restarts_on_failure(hyper: Hyper, example: Path) -> None:
     hyper.ok("run", "-d", "-p", str(example))
-    eventually(hyper, r"Exited \(0\)", "ps", "-a")
+    hyper.eventually(r"Exited \(0\)", "ps", "-a")
     assert hyper.ok("logs", "stubborn").split() == ["try"] * (1 + 2 + 3)
     assert inspect(hyper, "container", "stubborn")["restarts"] == 2
     assert hyper.state("kubernetes-restart") == "created"

@@ -8,12 +8,13 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from hypercontainer.process import ProcessId
 from tests.e2e.hyper import Hyper
+from tests.support.waiting import until
 
 LINES = 400
 PRINTER = f"i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); usleep 20000; done; exit %d"
@@ -128,10 +129,7 @@ def test_a_machine_that_dies_leaves_a_created_pod_with_a_reason(killable: Hyper)
     hyper = killable
     hyper.ok("run", "-d", "--network", "none", "--name", "doomed", "busybox", "sleep", "1000")
     os.kill(int(hyper.json("list", "vm")[0]["pid"]), signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while hyper.state("doomed") != "created":
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(lambda: hyper.state("doomed") == "created")
     assert "the machine ended by itself" in hyper.ok("inspect", "--type", "pod", "doomed")
 
 
@@ -152,10 +150,8 @@ def test_kills_at_random_moments_of_starts_leave_nothing(killable: Hyper) -> Non
             starter.join()
     _kill_daemon(hyper)
     hyper.remove_all()
-    deadline = time.monotonic() + 20
-    while any((hyper.root / "run/machines").iterdir()) or any((hyper.root / "lib/pods").iterdir()):
-        assert time.monotonic() < deadline, hyper.ok("list")
-        time.sleep(0.1)
+    places = (hyper.root / "run/machines", hyper.root / "lib/pods")
+    until(lambda: not any(left for place in places for left in place.iterdir()))
     assert hyper.json("list", "vm") == []
 
 
@@ -219,7 +215,7 @@ def test_what_packed_files_for_a_client_ends_with_the_hyperd_that_served_it(kill
     hyper = killable
     script = "dd if=/dev/zero of=/big bs=1M count=64 2>&-; echo written; exec sleep 1000"
     hyper.ok("run", "-d", "--network", "none", "-m", "48m", "--name", "c", "busybox", "sh", "-c", script)
-    _until(lambda: "written" in hyper.ok("logs", "c"))
+    until(lambda: "written" in hyper.ok("logs", "c"))
     before = _machine_processes(hyper)
     copy = hyper.spawn("cp", "c:/big", "-")
     assert copy.stdout is not None
@@ -228,17 +224,10 @@ def test_what_packed_files_for_a_client_ends_with_the_hyperd_that_served_it(kill
     _kill_daemon(hyper)
     copy.kill()
     copy.communicate()
-    _until(lambda: _machine_processes(hyper) == before)
+    until(lambda: _machine_processes(hyper) == before)
     assert hyper.ok("exec", "c", "echo", "alive") == "alive"
 
 
 def _machine_processes(hyper: Hyper) -> int:
     """How many processes of the machine are hyperstart's."""
     return hyper.ok("exec", "-m", "c", "sh", "-c", "cat /proc/[0-9]*/comm").split().count("hyperstart")
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to be"
-        time.sleep(0.05)

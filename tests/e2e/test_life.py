@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 import tomllib
 from pathlib import Path
 
@@ -52,7 +51,7 @@ def _podfile(directory: Path, name: str) -> Path:
 
 
 def _both_containers_share_what_is_the_pods(hyper: Hyper) -> None:
-    _until_logged(hyper, "site-reader", "first")
+    hyper.eventually("first", "logs", "site-reader")
     assert hyper.ok("exec", "site-server", "hostname") == hyper.ok("exec", "site-reader", "hostname")
     assert hyper.ok("exec", "site-server", "sh", "-c", "echo kept > /root/own; cat /data/log") == "first"
     assert hyper("exec", "site-reader", "cat", "/root/own").status != 0
@@ -85,7 +84,7 @@ def _another_takes_its_machine_and_gives_way(hyper: Hyper, directory: Path) -> N
     (after,) = hyper.json("list", "vm")
     assert (after["id"], after["pid"], after["pod_name"]) == (before["id"], before["pid"], "next")
     assert (hyper.state("site"), hyper.state("next")) == ("created", "running")
-    _until_logged(hyper, "next-reader", "first")
+    hyper.eventually("first", "logs", "next-reader")
     hyper.ok("stop", "-t", "1", "next")
     victim = ProcessId.of(int(after["pid"]))
     assert victim is None or not victim.is_alive()
@@ -95,7 +94,7 @@ def _another_takes_its_machine_and_gives_way(hyper: Hyper, directory: Path) -> N
 def _it_is_started_again_with_its_data(hyper: Hyper) -> None:
     hyper.ok("start", "site")
     assert hyper.ok("exec", "site-server", "cat", "/root/own") == "kept"
-    _until_logged(hyper, "site-reader", "first\nfirst")
+    hyper.eventually("first\nfirst", "logs", "site-reader")
 
 
 def _nothing_is_left(hyper: Hyper, run_dir: Path) -> None:
@@ -111,10 +110,3 @@ def _taps(hyper: Hyper) -> list[str]:
     bridge = tomllib.loads((hyper.root / "etc/hyperd.toml").read_text())["bridge"]
     command = ["ip", "-br", "link", "show", "master", bridge]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-
-
-def _until_logged(hyper: Hyper, container: str, text: str) -> None:
-    deadline = time.monotonic() + 30
-    while text not in hyper.ok("logs", container):
-        assert time.monotonic() < deadline, hyper.ok("logs", container)
-        time.sleep(0.2)

@@ -156,8 +156,8 @@ def test_a_command_in_the_machine_sees_hyperstart_and_the_kernels_threads(hyper:
 
 
 def test_logs_of_a_pod_show_all_its_containers_in_order(hyper: Hyper) -> None:
-    two_containers(hyper, "echo one; sleep 2; echo three", "sleep 1; echo two >&2; sleep 2")
-    time.sleep(4)
+    two_containers(hyper, "echo one; sleep 2; echo three", "sleep 1; echo two >&2")
+    hyper.ok("wait", "left", "right")
     assert hyper.ok("logs", "two").splitlines() == ["left | one", "left | three"]
     assert hyper("logs", "two").err == "right | two\n"
     assert hyper.ok("logs", "left") == "one\nthree"

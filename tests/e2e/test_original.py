@@ -77,22 +77,13 @@ def web(content: dict[str, bytes]) -> Iterator[str]:
         server.server_close()
 
 
-def eventually(hyper: Hyper, wanted: str, *words: str) -> str:
-    """What ``hyper WORDS`` prints once ``wanted`` is in it."""
-    deadline = time.monotonic() + 60
-    while wanted not in (seen := hyper(*words).out):
-        assert time.monotonic() < deadline, seen
-        time.sleep(0.2)
-    return seen
-
-
 # --- The list ---
 
 
 def test_command(hyper: Hyper) -> None:
     """A detached command with a terminal runs on."""
     hyper.ok("run", "-d", "-t", "--name", "etcd", "busybox", "sh", "-c", "echo serving; exec sleep 1000")
-    assert "serving" in eventually(hyper, "serving", "logs", "etcd")
+    assert "serving" in hyper.eventually("serving", "logs", "etcd")
     assert hyper.state("etcd") == "running"
 
 
@@ -138,7 +129,7 @@ def test_insert_file(hyper: Hyper, tmp_path: Path) -> None:
         script = "cd /deep; md5sum local remote empty coded; stat -c %a local; exec sleep 1000"
         container = {"name": "c", "image": "busybox", "command": ["sh", "-c", script], "files": inserted}
         hyper.ok("run", "-d", write_pod(tmp_path / "pod.json", id="p", files=files, containers=[container]))
-    lines = eventually(hyper, "755", "logs", "c").splitlines()
+    lines = hyper.eventually("755", "logs", "c").splitlines()
     sums = [hashlib.md5(data).hexdigest() for data in (content, content[::-1], b"", content)]
     assert [line.split()[0] for line in lines] == [*sums, "755"]
 
@@ -180,7 +171,7 @@ def test_with_volume(hyper: Hyper, tmp_path: Path) -> None:
         for name, script in (("writer", write), ("reader", read))
     ]
     hyper.ok("run", "-d", write_pod(tmp_path / "pod.json", id="p", volumes=volumes, containers=containers))
-    eventually(hyper, "one", "exec", "reader", "cat", "/host/copy")
+    hyper.eventually("one", "exec", "reader", "cat", "/host/copy")
     assert (host / "copy").read_text() == "one\n"
     assert (host / "out").read_text() == "out\n"
 
@@ -197,7 +188,7 @@ def test_service(hyper: Hyper, tmp_path: Path) -> None:
     containers = [{"name": "client", "image": "busybox", "command": IDLE}]
     hyper.ok("run", "-d", write_pod(tmp_path / "p.json", id="p", services=[service], containers=containers))
     get = ("exec", "client", "wget", "-q", "-O", "-", "http://10.254.0.24:2834/")
-    eventually(hyper, "b", *get)
+    hyper.eventually("b", *get)
     assert {hyper.ok(*get) for _ in range(6)} == {"b1", "b2"}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.hyper import Hyper
-from tests.e2e.servers import ask, eventually
+from tests.e2e.servers import ask
 
 SEEN = """
 hostname
@@ -113,7 +113,7 @@ def test_a_restart_policy_is_the_containers_or_the_pods(hyper: Hyper, tmp_path: 
     container = {"command": ["sh", "-c", script]} | (policy if said == "container" else {})
     path = write(tmp_path / "pod.json", container, network="none", **(policy if said == "pod" else {}))
     hyper.ok("run", "-d", path)
-    eventually(hyper, r"Exited \(0\)", "ps", "-a")
+    hyper.eventually(r"Exited \(0\)", "ps", "-a")
     assert json.loads(hyper.ok("inspect", "--type", "container", "p"))[0]["restarts"] == 2
 
 

@@ -119,14 +119,14 @@ def test_listings_are_json_when_asked(hyper: Hyper) -> None:
     pod = sleeper(hyper, "web")
     assert [found["id"] for found in hyper.json("list")] == [pod]
     assert [found["Names"] for found in hyper.json("ps")] == ["web"]
-    assert [found["Repository"] for found in hyper.json("images")] == ["busybox"]
+    assert "busybox" in [found["Repository"] for found in hyper.json("images")]
     assert hyper.json("list", "vm")[0]["hypervisor"] == hyper.driver
 
 
 def test_images_has_dockers_columns(hyper: Hyper) -> None:
-    header, row = hyper.ok("images").splitlines()
+    header, row = hyper.ok("images", "busybox").splitlines()
     assert header == "REPOSITORY   TAG       IMAGE ID       CREATED       SIZE"
-    assert re.fullmatch(r"busybox      latest    [0-9a-f]{12}   \d \w+ ago   [\d.]+MB", row)
+    assert re.fullmatch(r"busybox      latest    [0-9a-f]{12}   \d+ \w+ ago   [\d.]+MB", row)
 
 
 def test_an_image_in_use_is_not_removed(hyper: Hyper) -> None:
@@ -184,10 +184,7 @@ def test_a_podfile_is_run_as_the_mission_says(hyper: Hyper, tmp_path: Path, endi
     assert hyper.state("filed") == "running"
     assert hyper.ok("list", "-q", "--no-trunc") == identifier
     assert json.loads(hyper.ok("inspect", "filed"))[0]["pod"]["memory_mib"] == 96
-    deadline = 50
-    while not (said := hyper.ok("logs", "filed")) and deadline:
-        deadline -= 1
-    assert said == "hello from filed-host"
+    assert hyper.eventually(r"\n", "logs", "filed") == "hello from filed-host\n"
 
 
 def test_a_podfile_may_be_created_first(hyper: Hyper, tmp_path: Path) -> None:

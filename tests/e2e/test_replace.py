@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.hyper import Hyper
+from tests.support.waiting import until
 
 
 def sleeper(hyper: Hyper, name: str, *flags: str) -> str:
@@ -18,13 +17,6 @@ def sleeper(hyper: Hyper, name: str, *flags: str) -> str:
 
 def created(hyper: Hyper, name: str, *command: str) -> str:
     return hyper.ok("create", "--network", "none", "--name", name, "busybox", *command)
-
-
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to be"
-        time.sleep(0.05)
 
 
 @pytest.mark.every_driver

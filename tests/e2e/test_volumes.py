@@ -232,7 +232,7 @@ def test_insert_file(hyper: Hyper) -> None:
         a_file("/roots", "three", owner="root:root"),
     ]
     start(hyper, {"command": ["/run.sh"], "files": files})
-    assert hyper.ok("logs", "v") == "one"
+    hyper.eventually("one", "logs", "v")
     assert sh(hyper, "v", "stat -c '%a %u:%g' /run.sh /secret /roots").split("\n") == [
         "755 0:0",
         "600 12:34",
@@ -241,7 +241,7 @@ def test_insert_file(hyper: Hyper) -> None:
     sh(hyper, "v", "echo changed > /etc/app/deep/config")
     hyper.ok("stop", "-t", "0", "v")
     hyper.ok("start", "v")
-    assert hyper.ok("logs", "v") == "one\nchanged"
+    hyper.eventually("one\nchanged", "logs", "v")
 
 
 @pytest.mark.every_driver

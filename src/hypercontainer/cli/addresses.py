@@ -8,6 +8,7 @@ from typing import Any
 from hypercontainer.errors import InvalidRequest
 
 _HOST = re.compile(r"[a-zA-Z0-9_]([a-zA-Z0-9_.-]{0,251}[a-zA-Z0-9_])?\.?")
+_LINK = re.compile(r"[^\s/:%\x00]{1,15}")
 _MAC = re.compile(r"([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}")
 
 
@@ -19,6 +20,16 @@ def address(text: str) -> str:
         return str(ipaddress.ip_address(text))
     except ValueError as error:
         raise InvalidRequest(f"{text[:60]!r} is no IP address") from error
+
+
+def gateway(text: str) -> str:
+    """An IPv4 address."""
+    import ipaddress
+
+    try:
+        return str(ipaddress.IPv4Address(text))
+    except ValueError as error:
+        raise InvalidRequest(f"{text[:60]!r} is no IPv4 address", hint="for example 10.1.0.1") from error
 
 
 def network(text: str) -> str:
@@ -55,7 +66,16 @@ def mac(text: str) -> str:
         raise InvalidRequest(f"{text[:60]!r} is no MAC address", hint="for example 52:54:00:12:34:56")
     if int(text[:2], 16) & 1:
         raise InvalidRequest(f"{text} is the address of a group", hint="the first byte of a NIC's is even")
+    if not int(text.replace(":", ""), 16):
+        raise InvalidRequest(f"{text} is no NIC's address", hint="for example 52:54:00:12:34:56")
     return text.lower()
+
+
+def link(text: str) -> str:
+    """The name of an interface or of a bridge, as the kernel takes it (dev_valid_name)."""
+    if not _LINK.fullmatch(text) or text in {".", "..", "lo"}:
+        raise InvalidRequest(f"{text[:60]!r} is no name of an interface", hint="for example eth0")
+    return text
 
 
 def extra_host(text: str) -> str:

@@ -101,11 +101,13 @@ def _interface(section: Section) -> dict[str, Any]:
     mtu = section.whole("mtu")
     if 0 < mtu < 68:  # RFC 791
         raise section.node("mtu").where.error(f"an MTU of {mtu} is too small: 68 is the least")
-    found = {"bridge": section.text("bridge"), "name": section.text("ifname"), "mtu": mtu}
+    found: dict[str, Any] = {"mtu": mtu}
     for key, ours, read in (
+        ("bridge", "bridge", addresses.link),
+        ("ifname", "name", addresses.link),
         ("ip", "address", addresses.interface),
         ("mac", "mac", addresses.mac),
-        ("gateway", "gateway", addresses.address),
+        ("gateway", "gateway", addresses.gateway),
     ):
         if section.text(key):
             with located(section.node(key).where):
