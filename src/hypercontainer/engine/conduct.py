@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Iterable
-from dataclasses import replace
+from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from hypercontainer.engine import archives, launch, messages, mounting, network, slots
 from hypercontainer.engine.container import Container
@@ -15,8 +15,16 @@ from hypercontainer.engine.running import Running
 from hypercontainer.guest.protocol import CreateContainer, GetTimeline, Mount, RemoveContainer, Timeline
 
 
-async def set_up(pod: Pod, running: Running) -> list[Awaitable[object]]:
-    """Requests for everything that this guest has not done yet, in their order; none waits for another."""
+@dataclass(frozen=True, slots=True)
+class SetUp:
+    """What a guest is asked for before its containers' processes."""
+
+    requests: list[Awaitable[object]]  # in their order; none waits for another
+    is_waited_for: bool  # before the first process is asked for: some take more than one exchange
+
+
+async def set_up(pod: Pod, running: Running) -> SetUp:
+    """Everything that this guest has not done yet."""
     wanted = [
         c
         for c in pod.containers
@@ -30,9 +38,27 @@ async def set_up(pod: Pod, running: Running) -> list[Awaitable[object]]:
         )
         requests.append(running.agent.request(setup))
         requests += network.set_up(pod, running)
-    return requests + [
-        _create(pod, running, container, own) for container, own in zip(wanted, mounts, strict=True)
-    ]
+    roots = list(zip(wanted, mounts, strict=True))
+    in_turn = _share_populated(mounts)
+    if in_turn:
+        requests.append(_create_in_turn(pod, running, roots))
+    else:
+        requests += [_create(pod, running, *root) for root in roots]
+    return SetUp(requests, in_turn or any(archives.needs_files(container) for container in wanted))
+
+
+def _share_populated(mounts: Sequence[Sequence[Mount]]) -> bool:
+    """Whether several containers mount a volume that begins with an image's files: those of the first."""
+    populated = {mount.source for own in mounts for mount in own if mount.populate}
+    uses = [source for own in mounts for source in populated & {mount.source for mount in own}]
+    return len(uses) > len(populated)
+
+
+async def _create_in_turn(
+    pod: Pod, running: Running, roots: Sequence[tuple[Container, tuple[Mount, ...]]]
+) -> None:
+    for container, mounts in roots:
+        await _create(pod, running, container, mounts)
 
 
 async def mount(pod: Pod, running: Running, container: Container) -> None:

@@ -143,9 +143,9 @@ async def bring_up(pod: Pod, running: Running) -> None:
     """All that the guest has not done yet.  The requests are queued without waiting between them."""
     known = running.known
     async with deadline(_SET_UP_TIMEOUT_S, "the guest did not set up the pod"):
-        needs_files = any(archives.needs_files(c) for c in pod.containers)
-        mounts = asyncio.gather(*await conduct.set_up(pod, running), return_exceptions=True)
-        if needs_files:  # a process is to find them, and they take more than one request
+        set_up = await conduct.set_up(pod, running)
+        mounts = asyncio.gather(*set_up.requests, return_exceptions=True)
+        if set_up.is_waited_for:
             _raise_first([*await mounts])
         starts = asyncio.gather(
             *(containers.bring_up(pod, running, c, known) for c in pod.containers), return_exceptions=True
