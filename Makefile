@@ -3,6 +3,8 @@ SHELL := /bin/sh
 PYTHON := .venv/bin/python
 DATA := src/hypercontainer/data
 KERNELS := $(DATA)/kernel/um/linux $(DATA)/kernel/x86_64/vmlinux
+# Each worker has daemons of its own, and the tests of a file share them.
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check fmt gen kernel guest lane-kvm bench fuzz crash wheel setup setup-tests clean
@@ -14,7 +16,7 @@ demo: setup kernel guest ## set up, build what is missing, and run an image in a
 	@tools/demo
 
 test: setup-tests kernel guest check ## every test that can run on this host
-	$(PYTHON) -m pytest $(PYTEST)
+	$(PYTHON) -m pytest $(SIDE_BY_SIDE) $(PYTEST)
 
 check: setup-tests ## format, lint, types, layers, generated files, C warnings
 	.venv/bin/ruff format --check .

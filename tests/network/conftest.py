@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -26,8 +27,10 @@ def laboratory() -> Iterator[Laboratory]:
 
 
 @pytest.fixture
-def paths(tmp_path: Path) -> Paths:
-    return Paths(state=tmp_path / "lib", run=tmp_path / "run", config=tmp_path / "etc")
+def paths() -> Iterator[Paths]:
+    """Short ones: unix sockets live below them."""
+    with TemporaryDirectory(prefix="hyper-net-") as root:
+        yield Paths(state=Path(root) / "lib", run=Path(root) / "run", config=Path(root) / "etc")
 
 
 @pytest.fixture
