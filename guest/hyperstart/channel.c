@@ -5,6 +5,11 @@
  * polling it says "hung up" for as long as that lasts; so the watch is edge-triggered, and after a 0
  * we wait for the next edge, which comes when a host connects (virtio_console wakes its pollers on
  * each change of the port's state, and so does hyper_channel).
+ *
+ * hyper_channel and sockets give that 0 where a connection's bytes end.  A virtio port does not: who is
+ * connected is told on another queue than the bytes (virtio 1.2, 5.3.6.2), and taken from there by a work
+ * of the kernel's.  So the end of the connection before may be heard of after the Hello of the next one,
+ * and must not end that.  There a Hello alone ends what was before it.
  */
 #include "channel.h"
 
@@ -68,6 +73,7 @@ static int open_device(void)
 {
 	int fd = open("/dev/hyper-channel", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 
+	guest.channel.has_late_ends = fd < 0;
 	return fd < 0 ? open_virtio_port() : fd;
 }
 
@@ -116,6 +122,9 @@ int channel_listen(int listener)
 static void channel_ended(struct channel *channel)
 {
 	channel->readable = false;
+	channel->has_ended = true;
+	if (channel->has_late_ends)
+		return;
 	session_disconnected();
 	if (channel->listener.fd < 0)
 		return;
@@ -131,8 +140,10 @@ size_t channel_read(uint8_t *data, size_t size)
 	if (channel->watch.fd < 0 || !channel->readable)
 		return 0;
 	count = read(channel->watch.fd, data, size);
-	if (count > 0)
+	if (count > 0) {
+		channel->has_ended = false;
 		return (size_t)count;
+	}
 	if (count < 0 && errno == EAGAIN)
 		channel->readable = false;
 	else if (count == 0 || errno != EINTR)

@@ -12,6 +12,8 @@ struct channel {
 	struct watch watch; /* what bytes go through; edge-triggered */
 	struct watch listener; /* only with a socket */
 	bool readable, writable; /* as far as the last event or call told */
+	bool has_ended; /* the last read gave 0 */
+	bool has_late_ends; /* and that may be of an earlier connection than the bytes before it */
 };
 
 int channel_find(void); /* the machine's channel device */
@@ -19,7 +21,7 @@ int channel_listen(int listener); /* a socket that was inherited */
 
 /*
  * Bytes read, or 0 when there is nothing now.  Disconnects are no event here: the next Hello is what
- * opens a session, but what is half-written is dropped through session_disconnected().
+ * opens a session, but where an end is sure what is half-written is dropped by session_disconnected().
  */
 size_t channel_read(uint8_t *data, size_t size);
 /* Bytes written, or 0 when it is full or nobody is there. */

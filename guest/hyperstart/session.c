@@ -95,7 +95,7 @@ bool session_tell(char *line)
 {
 	const struct msg_diagnostic diagnostic = { line };
 
-	if (!guest.session.is_open || waiting() >= OUT_LOW)
+	if (!guest.session.is_open || guest.channel.has_ended || waiting() >= OUT_LOW)
 		return false;
 	SESSION_SEND(diagnostic, &diagnostic);
 	return true;
