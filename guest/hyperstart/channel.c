@@ -13,10 +13,8 @@
  */
 #include "channel.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -24,9 +22,10 @@
 
 #include "fd.h"
 #include "guest.h"
-#include "path.h"
+#include "port.h"
 
 #define EDGES (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
+#define CONNECTIONS 64 /* after as many, a virtio port starts anew */
 #define DEVICE_WAIT_MS 5000 /* for the port to appear: the driver learns of it after boot */
 
 static void channel_ready(struct watch *watch, uint32_t events)
@@ -50,31 +49,12 @@ static int channel_open(int fd)
 
 /* --- A device --- */
 
-static int open_virtio_port(void)
-{
-	DIR *ports = opendir("/sys/class/virtio-ports");
-	struct dirent *entry;
-	int fd = -1;
-
-	while (ports && fd < 0 && (entry = readdir(ports))) {
-		char path[300], name[64];
-		snprintf(path, sizeof(path), "/sys/class/virtio-ports/%s/name", entry->d_name);
-		if (read_line(path, name, sizeof(name)) < 0 || strcmp(name, "hyper.channel"))
-			continue;
-		snprintf(path, sizeof(path), "/dev/%s", entry->d_name);
-		fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
-	}
-	if (ports)
-		closedir(ports);
-	return fd;
-}
-
 static int open_device(void)
 {
 	int fd = open("/dev/hyper-channel", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 
 	guest.channel.has_late_ends = fd < 0;
-	return fd < 0 ? open_virtio_port() : fd;
+	return fd < 0 ? port_open() : fd;
 }
 
 int channel_find(void)
@@ -90,6 +70,24 @@ int channel_find(void)
 	}
 	guest.channel.listener.fd = -1;
 	return channel_open(fd);
+}
+
+/*
+ * Of each connection that ends while QEMU sends what we wrote, one of the port's 128 buffers never comes
+ * back (virtio_serial_close() in its hw/char/virtio-serial-bus.c), and after as many nothing could be
+ * written any more.  Nothing is lost: hyperd says nothing after its Hello, and waits.
+ */
+void channel_renew(void)
+{
+	struct channel *channel = &guest.channel;
+
+	if (!channel->has_late_ends || ++channel->connections % CONNECTIONS)
+		return;
+	watch_close(&channel->watch);
+	if (port_renew())
+		log_line("the channel: %s %s: %s", guest.failure.operation, guest.failure.subject,
+			 strerror(guest.failure.error));
+	channel_find();
 }
 
 /* --- A socket --- */

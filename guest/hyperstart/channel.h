@@ -14,10 +14,12 @@ struct channel {
 	bool readable, writable; /* as far as the last event or call told */
 	bool has_ended; /* the last read gave 0 */
 	bool has_late_ends; /* and that may be of an earlier connection than the bytes before it */
+	unsigned int connections; /* that said Hello */
 };
 
 int channel_find(void); /* the machine's channel device */
 int channel_listen(int listener); /* a socket that was inherited */
+void channel_renew(void); /* a Hello was read, and is not answered yet */
 
 /*
  * Bytes read, or 0 when there is nothing now.  Disconnects are no event here: the next Hello is what

@@ -176,6 +176,7 @@ void session_hello(const struct frame *frame)
 	msg_read_hello(&reader, &hello);
 	drop_output();
 	processes_forget_connection();
+	channel_renew();
 	guest.session.is_open = reader.ok && hello.version;
 	guest.session.is_alike = hello.version == PROTOCOL_VERSION;
 	send_welcome(&hello, frame->id);

@@ -13,7 +13,7 @@ import itertools
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -118,10 +118,10 @@ class Place:
             await machine.kill()
 
 
-async def connected(machine: Machine) -> Agent:
+async def connected(machine: Machine, *, resume: Mapping[int, Mapping[Stream, int]] | None = None) -> Agent:
     """An agent of ``machine``; the deadline is generous, as test machines are slow."""
     async with asyncio.timeout(30):
-        return await Agent.connect(await machine.connect())
+        return await Agent.connect(await machine.connect(), resume=resume)
 
 
 @dataclass

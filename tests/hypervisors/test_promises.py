@@ -17,13 +17,22 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.errors import HyperError, HypervisorError, InvalidRequest, Unsupported
-from hypercontainer.guest.protocol import Ping, ShutDown
+from hypercontainer.guest.protocol import Ping, ShutDown, Stream
 from hypercontainer.hypervisors import _vmm
 from hypercontainer.hypervisors.base import Machine, end_orphans
 from hypercontainer.model.machine import Disk, DiskFormat, MachineConfig, Nic, NicKind
 from hypercontainer.process import ProcessId
 from tests.hypervisors import peer
-from tests.hypervisors.machines import MIB, Booted, Place, a_disk, connected, needs, processes_of
+from tests.hypervisors.machines import (
+    MIB,
+    Booted,
+    Place,
+    a_disk,
+    a_shell,
+    connected,
+    needs,
+    processes_of,
+)
 
 pytestmark = pytest.mark.needs_machine
 
@@ -153,6 +162,22 @@ async def test_reconnecting_twenty_times_finds_the_same_guest(place: Place) -> N
             starts.add(agent.welcome.started_ns)
             await agent.request(Ping())
     assert len(starts) == 1
+
+
+async def test_a_guest_that_prints_all_the_time_is_found_again_two_hundred_times(place: Place) -> None:
+    async with place.booted() as booted:
+        printer = await booted.agent.start_process(a_shell("while :; do echo line; done"))
+        agent, offset = booted.agent, 0
+        for _ in range(200):
+            await agent.close()
+            agent = await connected(booted.machine, resume={printer.number: {Stream.STDOUT: offset}})
+            async with asyncio.timeout(10):
+                output = await agent.process(printer.number).read()
+                await agent.request(Ping())
+            assert output is not None
+            assert output.offset == offset
+            offset += len(output.data)
+        await agent.close()
 
 
 async def test_connections_cut_off_at_once_do_no_harm(place: Place) -> None:
