@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -11,11 +12,19 @@ from typing import Any
 import msgspec
 import pytest
 
+from hypercontainer.engine import engine as engine_module
 from hypercontainer.engine.engine import Engine
-from hypercontainer.errors import Conflict, InvalidRequest, InvalidState, Unavailable
+from hypercontainer.errors import (
+    Conflict,
+    ExecNotFound,
+    HypervisorError,
+    InvalidRequest,
+    InvalidState,
+    Unavailable,
+)
 from hypercontainer.model.pod import AddedContainer, ExecSpec
 from hypercontainer.model.rest import ContainerState, PodState
-from tests.api.engines import a_spec, an_engine, load, printed, shell, until, until_printed
+from tests.api.engines import SLEEP, a_spec, an_engine, load, printed, shell, until, until_printed
 from tests.support.images import Member, layer
 
 pytestmark = pytest.mark.needs_machine
@@ -255,6 +264,63 @@ async def test_an_empty_machine_runs_until_it_is_stopped(engine: Engine) -> None
     assert engine.pod(pod).state is PodState.RUNNING
     await engine.stop_pod(pod)
     assert not engine.machines()
+
+
+# --- Recovery ---
+
+
+async def test_verbs_wait_for_a_pod_that_the_new_daemon_has_not_reached_yet(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "_RECOVERY_TIMEOUT_S", 0.1)
+    async with an_engine(root) as engine:
+        pod = await running(engine, shell("cat; exit 7", stdin=True))
+        exec_ = await engine.create_exec(pod, ExecSpec(command=("sh", "-c", "sleep 1; exit 3")))
+        await engine.start_detached_exec(exec_.id)
+        machine = engine.machines()[0].pid
+        os.kill(machine, signal.SIGSTOP)
+    async with an_engine(root) as engine:
+        assert engine.pod(pod).state is PodState.RUNNING
+        attaching = asyncio.ensure_future(engine.attach(pod))
+        ends = asyncio.gather(engine.wait_pod(pod), engine.wait_container(pod))
+        exec_end = asyncio.ensure_future(engine.wait_exec(exec_.id))
+        others = asyncio.gather(
+            engine.pod_processes(pod),
+            engine.statistics(pod),
+            engine.create_exec(pod, ExecSpec(command=("true",))),
+            engine.signal_container(pod, signal.SIGWINCH),
+        )
+        await asyncio.sleep(0.5)
+        assert not any(each.done() for each in (attaching, ends, exec_end, others))
+        os.kill(machine, signal.SIGCONT)
+        await others
+        assert await exec_end == 3
+        attachment = await attaching
+        await attachment.write_end()
+        assert set(await ends) == {7}
+        attachment.close()
+        await engine.remove_pod(pod)
+
+
+async def test_who_waits_for_what_is_lost_in_recovery_is_told_so(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "_RECOVERY_TIMEOUT_S", 0.1)
+    async with an_engine(root) as engine:
+        pod = await running(engine, {})
+        exec_ = await engine.create_exec(pod, ExecSpec(command=SLEEP))
+        await engine.start_detached_exec(exec_.id)
+        machine = engine.machines()[0].pid
+        os.kill(machine, signal.SIGSTOP)
+    async with an_engine(root) as engine:
+        ends = asyncio.gather(engine.wait_pod(pod), engine.wait_exec(exec_.id), return_exceptions=True)
+        await asyncio.sleep(0.2)
+        os.kill(machine, signal.SIGKILL)
+        of_pod, of_exec = await ends
+        assert isinstance(of_pod, HypervisorError)
+        assert "the machine ended" in of_pod.message
+        assert isinstance(of_exec, ExecNotFound)
+        await engine.remove_pod(pod)
 
 
 # --- Health ---

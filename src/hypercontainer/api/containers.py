@@ -161,11 +161,11 @@ async def start_detached_exec(engine: Engine, exec_id: str) -> ExecView:
 
 
 @routes.post("/v1/execs/{exec_id}/attach", errors=(ExecNotFound, InvalidState), upgrade=True)
-def attach_exec(
+async def attach_exec(
     engine: Engine, exec_id: str, *, run: Offset, stdout: Offset = 0, stderr: Offset = 0
 ) -> Upgrade:
     """Go on where an attached client was when hyperd died: run is the header Hyper-Run of its start."""
-    return attached(engine.attach_exec(exec_id, Seen(run=run, stdout=stdout, stderr=stderr)))
+    return attached(await engine.attach_exec(exec_id, Seen(run=run, stdout=stdout, stderr=stderr)))
 
 
 @routes.get("/v1/execs/{exec_id}/wait", errors=(ExecNotFound, InvalidState, HypervisorError))

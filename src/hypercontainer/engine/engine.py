@@ -223,10 +223,10 @@ class Engine:
         return self._pod_view(pod)
 
     async def signal_pod(self, name: str, number: int) -> None:
-        await processes.signal_all(self._find_pod(name), _checked_signal(number))
+        await processes.signal_all(await self._recovered_pod(name), _checked_signal(number))
 
     async def wait_pod(self, name: str) -> int:
-        pod = self._find_pod(name)
+        pod = await self._recovered_pod(name)
         if not pod.containers:
             raise InvalidState(f"pod {pod.record.name} has no containers whose end could be waited for")
         return await self._wait(pod.containers[0])
@@ -241,10 +241,10 @@ class Engine:
         return self._find_pod(name).timeline.view()
 
     async def statistics(self, name: str) -> StatisticsView:
-        return await statistics.measure(self._find_pod(name))
+        return await statistics.measure(await self._recovered_pod(name))
 
     async def pod_processes(self, name: str) -> list[ProcessView]:
-        return await statistics.processes(self._find_pod(name), None)
+        return await statistics.processes(await self._recovered_pod(name), None)
 
     def ports(self, name: str) -> list[PortMapping]:
         return list(network.ports(self._find_pod(name)))
@@ -301,7 +301,7 @@ class Engine:
         return views.container_view(pod, found)
 
     async def container_processes(self, name: str) -> list[ProcessView]:
-        return await statistics.processes(*self._find_container(name))
+        return await statistics.processes(*await self._recovered_container(name))
 
     async def attach(
         self, container: str, *, start: bool = False, from_start: bool = False, seen: Seen | None = None
@@ -310,7 +310,7 @@ class Engine:
 
         ``seen``: go on where a client of an earlier daemon was, also when the process has ended since.
         """
-        pod, found = self._find_container(container)
+        pod, found = await self._recovered_container(container)
         is_running = found.run is not None and found.run.is_running
         if not start and not is_running and not (seen and found.record.process.started):
             raise InvalidState(
@@ -353,13 +353,14 @@ class Engine:
         return logs.read(found, follow=follow, tail=tail, since=since, until=until)
 
     async def signal_container(self, container: str, number: int) -> None:
-        pod, found = self._find_container(container)
+        pod, found = await self._recovered_container(container)
         if found.record.state is not ContainerState.RUNNING:
             raise InvalidState(f"cannot kill: container {found.record.name} is not running")
         await processes.signal(pod, found, _checked_signal(number))
 
     async def wait_container(self, container: str) -> int:
-        return await self._wait(self._find_container(container)[1])
+        _, found = await self._recovered_container(container)
+        return await self._wait(found)
 
     async def _wait(self, container: Container) -> int:
         if container.run is not None:
@@ -386,32 +387,32 @@ class Engine:
     # --- Execs ---
 
     async def create_exec(self, container: str, spec: ExecSpec) -> ExecView:
-        pod, found = self._find_container(container)
+        pod, found = await self._recovered_container(container)
         return views.exec_view(processes.add_exec(pod, found, spec))
 
     async def start_exec(self, exec_id: str) -> Attachment:
-        pod, exec_ = self._unstarted_exec(exec_id)
+        pod, exec_ = await self._unstarted_exec(exec_id)
         await self._see_through(processes.start_exec(pod, exec_, detached=False))
         return pod.execs.attach(exec_, pod.timeline)
 
     async def start_detached_exec(self, exec_id: str) -> ExecView:
-        pod, exec_ = self._unstarted_exec(exec_id)
+        pod, exec_ = await self._unstarted_exec(exec_id)
         await self._see_through(processes.start_exec(pod, exec_, detached=True))
         return views.exec_view(exec_)
 
-    def attach_exec(self, exec_id: str, seen: Seen) -> Attachment:
+    async def attach_exec(self, exec_id: str, seen: Seen) -> Attachment:
         """Go on where a client of an earlier daemon was, also when the process has ended since."""
-        pod, exec_ = self._find_exec(exec_id)
+        pod, exec_ = await self._recovered_exec(exec_id)
         if not exec_.record.process.started:
             raise InvalidState(f"exec {exec_id[:12]} has not been started")
         return pod.execs.attach(exec_, pod.timeline, seen)
 
     async def wait_exec(self, exec_id: str) -> int:
-        exec_ = self._find_exec(exec_id)[1]
+        _, exec_ = await self._recovered_exec(exec_id)
         return exit_code(await exec_.run.wait() if exec_.run is not None else exec_.record.process)
 
-    def _unstarted_exec(self, exec_id: str) -> tuple[Pod, Exec]:
-        pod, exec_ = self._find_exec(exec_id)
+    async def _unstarted_exec(self, exec_id: str) -> tuple[Pod, Exec]:
+        pod, exec_ = await self._recovered_exec(exec_id)
         if exec_.record.process.number or exec_.record.process.exit_code is not None:
             raise InvalidState(f"exec {exec_id[:12]} has been started already")
         return pod, exec_
@@ -493,6 +494,22 @@ class Engine:
             )
         return found[0]
 
+    # What an earlier daemon left in the middle is waited for, before it is asked whether anything runs.
+
+    async def _recovered_pod(self, name: str) -> Pod:
+        pod = self._find_pod(name)
+        await pod.recovered.wait()
+        return pod
+
+    async def _recovered_container(self, name: str) -> tuple[Pod, Container]:
+        pod, found = self._find_container(name)
+        await pod.recovered.wait()
+        return pod, found
+
+    async def _recovered_exec(self, exec_id: str) -> tuple[Pod, Exec]:
+        await self._find_exec(exec_id)[0].recovered.wait()
+        return self._find_exec(exec_id)  # unless it ended with its pod
+
     def _pod_view(self, pod: Pod) -> PodView:
         driver = self.host.drivers.get(pod.record.hypervisor)
         return views.pod_view(pod, driver.capabilities)
@@ -528,7 +545,7 @@ class Engine:
 
     async def _recover_pod(self, pod: Pod) -> None:
         """One pod that cannot be recovered is no reason to serve none."""
-        pod.is_recovering = True
+        pod.recovered.clear()
         try:
             await recovery.recover(pod, self._pods)
         except HyperError as error:
@@ -536,7 +553,7 @@ class Engine:
         except Exception:
             logger.exception("pod %s could not be recovered", pod.record.name)
         finally:
-            pod.is_recovering = False
+            pod.recovered.set()
 
     async def _reconcile_network(self) -> None:
         try:

@@ -22,7 +22,7 @@ from hypercontainer.engine.output import open_log
 from hypercontainer.engine.records import ContainerRecord, PodRecord, ProcessRecord, despite_full_disk
 from hypercontainer.engine.running import Running
 from hypercontainer.engine.timeline import StartTimeline
-from hypercontainer.errors import InvalidState, Unavailable
+from hypercontainer.errors import InvalidState
 from hypercontainer.model.pod import PodSpec
 from hypercontainer.model.rest import ContainerState, PodState
 
@@ -40,7 +40,8 @@ class Pod:
         self.running: Running | None = None
         self.timeline = StartTimeline()
         self.lock = asyncio.Lock()
-        self.is_recovering = False  # whether its guest has yet to answer this hyperd
+        self.recovered = asyncio.Event()  # it is where its record says, and no more as a hyperd left it
+        self.recovered.set()
         self.is_gone = False  # removed, with its storage
         self.is_replaced = False  # another pod is about to have its machine
 
@@ -52,7 +53,8 @@ class Pod:
 
     @property
     def state(self) -> PodState:
-        if self.has_ended or (self.running is None and not (self.is_recovering and self.record.machine)):
+        is_left = bool(self.record.machine) and not self.recovered.is_set()
+        if self.has_ended or (self.running is None and not is_left):
             return PodState.CREATED
         return PodState.PAUSED if self.record.paused else PodState.RUNNING
 
@@ -85,8 +87,6 @@ class Pod:
         return next(c for c in self.containers if c.record.id == container_id)
 
     def running_or_refuse(self, verb: str) -> Running:
-        if self.running is None and self.is_recovering:
-            raise Unavailable(f"cannot {verb}: the guest of pod {self.record.name} does not answer yet")
         if self.running is None:
             raise InvalidState(
                 f"cannot {verb}: pod {self.record.name} is {self.state}",
