@@ -112,6 +112,17 @@ static void process_is_started(struct job *job, int result)
 		end_process(process);
 }
 
+/* One that was killed while it waited may not have seen its order: then another child gets it, once. */
+static void starter_has_started(struct job *job, int result)
+{
+	if (job->has_report) {
+		process_is_started(job, result);
+		return;
+	}
+	process_free(container_of(job, struct process, job));
+	session_take_again();
+}
+
 /* As job_start(): but the first main process of a container is the one that waits to become it. */
 static pid_t begin(struct process *process, const struct place *place, const struct stdio *stdio,
 		   bool is_inside)
@@ -119,7 +130,7 @@ static pid_t begin(struct process *process, const struct place *place, const str
 	pid_t pid = -ESRCH;
 
 	if (process->is_main && is_inside)
-		pid = starter_start(process->container, &process->job, stdio, process_is_started);
+		pid = starter_start(process->container, &process->job, stdio, starter_has_started);
 	return pid == -ESRCH ? job_start(&process->job, place, process_is_started) : pid;
 }
 

@@ -204,6 +204,12 @@ static void take_frame(const struct frame *frame)
 		madvise(arena_memory + ARENA_KEPT, sizeof(arena_memory) - ARENA_KEPT, MADV_DONTNEED);
 }
 
+void session_take_again(void)
+{
+	guest.requests.is_busy = false;
+	take_frame(&guest.session.held); /* nothing is parsed while a request is under way */
+}
+
 static bool next_frame(struct frame *frame)
 {
 	struct session *session = &guest.session;

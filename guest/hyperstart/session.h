@@ -22,6 +22,7 @@ void session_init(void);
 bool session_turn(void);
 void session_hello(const struct frame *frame);
 void session_disconnected(void);
+void session_take_again(void); /* the request that is under way, as if it had just come */
 /* A line for hyperd's log; false when it cannot take one. */
 bool session_tell(char *line);
 void session_flush(void); /* wait until all is written, or hyperd is too slow */

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
+from pathlib import Path
+
 import pytest
 
 from hypercontainer.guest.protocol import RemoveContainer
@@ -28,9 +33,23 @@ async def test_the_main_process_has_the_streams_and_nothing_else_open(pod: Pod) 
 @pytest.mark.parametrize("number", ["KILL", "TERM"])
 async def test_one_that_was_sent_a_signal_while_it_waited_is_no_loss(pod: Pod, number: str) -> None:
     await pod.output(f"kill -{number} $({_WAITING})", privileged=True)
-    while number == "KILL" and await pod.output(_WAITING):
-        pass  # until hyperstart has seen its end
     assert (await pod.run("echo", "here", is_main=True)).output == b"here\n"
+
+
+async def test_one_that_is_killed_before_it_sees_its_order_is_no_loss(pod: Pod) -> None:
+    waiting = _starter(pod.hyperstart_pid())
+    os.kill(waiting, signal.SIGSTOP)
+    starting = asyncio.ensure_future(pod.run("cat", stdin=b"here", is_main=True))
+    await asyncio.sleep(0.2)
+    assert not starting.done()
+    os.kill(waiting, signal.SIGKILL)
+    assert (await starting).output == b"here"
+
+
+def _starter(hyperstart: int) -> int:
+    children = Path(f"/proc/{hyperstart}/task/{hyperstart}/children").read_text().split()
+    (found,) = (int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text() == "starter\n")
+    return found
 
 
 async def test_a_start_too_large_for_the_one_that_waits_is_another_process(pod: Pod) -> None:
