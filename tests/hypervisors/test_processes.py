@@ -100,6 +100,26 @@ async def test_a_start_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.M
 HELPERS = "sleep 100 & (sleep 100 & sleep 100) & echo up; wait"
 
 
+@pytest.mark.parametrize("steps", range(1, 9))
+async def test_a_start_that_is_cancelled_at_any_step_is_ended(tmp_path: Path, steps: int) -> None:
+    child = shell(tmp_path, "sleep 1000 & sleep 1000")
+    starting = asyncio.ensure_future(
+        _processes.until_ready(child, ready=lambda: asyncio.sleep(0), output=tmp_path / "out", name="VMM")
+    )
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    starting.cancel()
+    await asyncio.sleep(0)
+    starting.cancel()  # whoever is impatient changes nothing
+    try:
+        await starting
+    except asyncio.CancelledError:
+        assert _processes.session_members(child.process) == []
+    else:
+        assert child.process.is_alive()
+        await _processes.end_session(child.process)
+
+
 async def test_a_session_ends_with_its_helpers(tmp_path: Path) -> None:
     child = shell(tmp_path, HELPERS)
     await until_said(tmp_path / "out", "up")

@@ -11,9 +11,10 @@ import contextlib
 import fcntl
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hypercontainer.errors import HypervisorError
 from hypercontainer.faults import point
@@ -94,26 +95,44 @@ def _inheritable() -> list[int]:
 
 
 async def until_ready(child: Child, *, ready: Callable[[], Awaitable[None]], output: Path, name: str) -> None:
-    """Until ``ready()`` returns.  A VMM that ends before is a HypervisorError, and nothing is left of it."""
-    watches = [asyncio.ensure_future(ready()), asyncio.ensure_future(child.ended.wait())]
+    """Until ``ready()`` returns.  A VMM that ends before is a HypervisorError.
+
+    When this raises, or is cancelled, nothing is left of the VMM.
+    """
     try:
         async with asyncio.timeout(START_TIMEOUT):
-            await asyncio.wait(watches, return_when=asyncio.FIRST_COMPLETED)
-        if watches[0].done() and watches[0].exception():  # often the first sign of its death
-            await asyncio.wait(watches[1:], timeout=1)
+            await _ready_or_ended(child, ready)
         if child.ended.is_set():
             raise _died(child, output=output, name=name)
-        await watches[0]
-    except TimeoutError as error:
-        await end_session(child.process)
-        raise HypervisorError(f"{name} did not come up in {START_TIMEOUT:.0f} s: {_words(output)}") from error
-    except BaseException:
-        await asyncio.shield(end_session(child.process))
+    except BaseException as error:
+        await _see_through(end_session(child.process))
+        if isinstance(error, TimeoutError):
+            words = f"{name} did not come up in {START_TIMEOUT:.0f} s: {_words(output)}"
+            raise HypervisorError(words) from error
         raise
+
+
+async def _ready_or_ended(child: Child, ready: Callable[[], Awaitable[None]]) -> None:
+    watches = [asyncio.ensure_future(ready()), asyncio.ensure_future(child.ended.wait())]
+    try:
+        await asyncio.wait(watches, return_when=asyncio.FIRST_COMPLETED)
+        if watches[0].done() and watches[0].exception():  # often the first sign of its death
+            await asyncio.wait(watches[1:], timeout=1)
+        if not child.ended.is_set():
+            await watches[0]
     finally:
         for watch in watches:
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
+
+
+async def _see_through(work: Coroutine[Any, Any, None]) -> None:
+    """Finish ``work``, however often the caller is cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+    task.result()
 
 
 def _died(child: Child, *, output: Path, name: str) -> HypervisorError:
@@ -212,6 +231,7 @@ async def end_session(leader: ProcessId) -> None:
     """Kill ``leader`` and every process of its session; returns when none is left."""
     point("killing")
     leader.kill()
+    await leader.wait()  # first: until then it may make children that no look at all processes shows
     while members := session_members(leader):
         for member in members:
             member.kill()
