@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "channel.h"
+#include "clone.h"
 #include "container.h"
 #include "log.h"
 #include "loop.h"
@@ -27,6 +28,7 @@ struct guest {
 	struct session session;
 	struct requests requests;
 	struct pod pod;
+	struct clone clone;
 	struct container *containers;
 	struct process *processes;
 };

@@ -232,6 +232,8 @@ int pod_set_up(const struct msg_set_up_pod *message, uint32_t request)
 	if (!result)
 		result = add_entropy(&message->entropy);
 	if (!result)
+		result = clone_begin();
+	if (!result)
 		result = share_mount(message->share_type, message->share_options);
 	if (!result)
 		result = mount_shm(message->shm_bytes);

@@ -600,6 +600,18 @@ void msg_write_set_services(struct writer *w, const struct msg_set_services *m)
 		msg_write_backend(w, &m->backends[i]);
 }
 
+void msg_read_become_template(struct reader *r, struct msg_become_template *m)
+{
+	(void)r;
+	m->nothing = 0;
+}
+
+void msg_write_become_template(struct writer *w, const struct msg_become_template *m)
+{
+	(void)w;
+	(void)m;
+}
+
 void msg_read_create_container(struct reader *r, struct msg_create_container *m)
 {
 	read_string(r, &m->container);
@@ -1071,6 +1083,15 @@ size_t msg_frame_set_services(void *buffer, size_t size, uint32_t request_id, co
 	return frame_end(&w);
 }
 
+size_t msg_frame_become_template(void *buffer, size_t size, uint32_t request_id, const struct msg_become_template *m)
+{
+	struct writer w;
+
+	frame_begin(&w, buffer, size, FRAME_SIZE, MSG_BECOME_TEMPLATE, request_id);
+	msg_write_become_template(&w, m);
+	return frame_end(&w);
+}
+
 size_t msg_frame_create_container(void *buffer, size_t size, uint32_t request_id, const struct msg_create_container *m)
 {
 	struct writer w;
@@ -1296,6 +1317,9 @@ bool msg_read(struct reader *r, uint16_t number, union msg_any *m)
 	case MSG_SET_SERVICES:
 		msg_read_set_services(r, &m->set_services);
 		break;
+	case MSG_BECOME_TEMPLATE:
+		msg_read_become_template(r, &m->become_template);
+		break;
 	case MSG_CREATE_CONTAINER:
 		msg_read_create_container(r, &m->create_container);
 		break;
@@ -1401,6 +1425,9 @@ void msg_write(struct writer *w, uint16_t number, const union msg_any *m)
 	case MSG_SET_SERVICES:
 		msg_write_set_services(w, &m->set_services);
 		break;
+	case MSG_BECOME_TEMPLATE:
+		msg_write_become_template(w, &m->become_template);
+		break;
 	case MSG_CREATE_CONTAINER:
 		msg_write_create_container(w, &m->create_container);
 		break;
@@ -1494,6 +1521,8 @@ const char *msg_name(uint16_t number)
 		return "ShutDown";
 	case MSG_SET_SERVICES:
 		return "SetServices";
+	case MSG_BECOME_TEMPLATE:
+		return "BecomeTemplate";
 	case MSG_CREATE_CONTAINER:
 		return "CreateContainer";
 	case MSG_REMOVE_CONTAINER:

@@ -31,6 +31,7 @@ enum msg_number {
 	MSG_CONFIGURE_NIC = 12,
 	MSG_SHUT_DOWN = 13,
 	MSG_SET_SERVICES = 14,
+	MSG_BECOME_TEMPLATE = 15,
 	MSG_CREATE_CONTAINER = 20,
 	MSG_REMOVE_CONTAINER = 21,
 	MSG_START_PROCESS = 30,
@@ -258,6 +259,15 @@ struct msg_set_services {
 	struct msg_backend *backends;
 };
 
+/*
+ * Let go of what copies of this machine must have for themselves; it has no pod.  Reply: Done.
+ *
+ * What follows SetUpPod's entropy in a copy is made anew: NICs, boot id.
+ */
+struct msg_become_template {
+	uint8_t nothing; /* C has no empty struct */
+};
+
 /* Mount a root: the image below, the writable directory above.  Starts nothing.  Reply: Done. */
 struct msg_create_container {
 	char *container;
@@ -459,6 +469,7 @@ union msg_any {
 	struct msg_configure_nic configure_nic;
 	struct msg_shut_down shut_down;
 	struct msg_set_services set_services;
+	struct msg_become_template become_template;
 	struct msg_create_container create_container;
 	struct msg_remove_container remove_container;
 	struct msg_start_process start_process;
@@ -499,6 +510,7 @@ size_t msg_frame_tear_down_pod(void *buffer, size_t size, uint32_t request_id, c
 size_t msg_frame_configure_nic(void *buffer, size_t size, uint32_t request_id, const struct msg_configure_nic *m);
 size_t msg_frame_shut_down(void *buffer, size_t size, uint32_t request_id, const struct msg_shut_down *m);
 size_t msg_frame_set_services(void *buffer, size_t size, uint32_t request_id, const struct msg_set_services *m);
+size_t msg_frame_become_template(void *buffer, size_t size, uint32_t request_id, const struct msg_become_template *m);
 size_t msg_frame_create_container(void *buffer, size_t size, uint32_t request_id, const struct msg_create_container *m);
 size_t msg_frame_remove_container(void *buffer, size_t size, uint32_t request_id, const struct msg_remove_container *m);
 size_t msg_frame_start_process(void *buffer, size_t size, uint32_t request_id, const struct msg_start_process *m);
@@ -569,6 +581,8 @@ void msg_read_shut_down(struct reader *r, struct msg_shut_down *m);
 void msg_write_shut_down(struct writer *w, const struct msg_shut_down *m);
 void msg_read_set_services(struct reader *r, struct msg_set_services *m);
 void msg_write_set_services(struct writer *w, const struct msg_set_services *m);
+void msg_read_become_template(struct reader *r, struct msg_become_template *m);
+void msg_write_become_template(struct writer *w, const struct msg_become_template *m);
 void msg_read_create_container(struct reader *r, struct msg_create_container *m);
 void msg_write_create_container(struct writer *w, const struct msg_create_container *m);
 void msg_read_remove_container(struct reader *r, struct msg_remove_container *m);

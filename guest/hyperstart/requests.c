@@ -111,6 +111,13 @@ static int set_up_pod(const union msg_any *message, uint32_t id)
 	return pod_set_up(&message->set_up_pod, id);
 }
 
+static int become_template(const union msg_any *unused, uint32_t id)
+{
+	(void)unused;
+	(void)id;
+	return clone_prepare();
+}
+
 static int tear_down_pod(const union msg_any *unused, uint32_t id)
 {
 	(void)unused;
@@ -212,6 +219,7 @@ static int take_output_window(const union msg_any *message, uint32_t id)
 static int (*const handlers[])(const union msg_any *message, uint32_t id) = {
 	[MSG_PING] = ping,
 	[MSG_SET_UP_POD] = set_up_pod,
+	[MSG_BECOME_TEMPLATE] = become_template,
 	[MSG_TEAR_DOWN_POD] = tear_down_pod,
 	[MSG_CONFIGURE_NIC] = configure_nic,
 	[MSG_SET_SERVICES] = set_services,

@@ -175,6 +175,7 @@ void session_hello(const struct frame *frame)
 	/* as of any version: this is where it is told */
 	msg_read_hello(&reader, &hello);
 	drop_output();
+	clone_greeted();
 	processes_forget_connection();
 	channel_renew();
 	guest.session.is_open = reader.ok && hello.version;

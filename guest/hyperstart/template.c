@@ -68,6 +68,20 @@ static int freeze(int root, const char *path)
 	return sys_move_mount(copy, target) ? failed("mount read-only", path) : 0;
 }
 
+/* The kernel made its own once, for the template: each copy shows another. */
+static int show_boot_id(int root)
+{
+	cleanup_fd int id = open(BOOT_ID_FILE, O_PATH | O_CLOEXEC);
+
+	if (id < 0)
+		return 0; /* this machine is no copy */
+	cleanup_fd int target = open_in_root(root, BOOT_ID_SETTING, O_PATH | O_NOFOLLOW);
+	cleanup_fd int copy = target < 0 ? target : mount_copy(id, BOOT_ID_FILE, false, MOUNT_RDONLY);
+	if (copy < 0)
+		return copy;
+	return sys_move_mount(copy, target) ? failed("mount", BOOT_ID_SETTING) : 0;
+}
+
 static int restrict_all(int root)
 {
 	int result = 0;
@@ -76,7 +90,7 @@ static int restrict_all(int root)
 		result = mask(root, masked[i]);
 	for (size_t i = 0; !result && i < LENGTH(frozen); i++)
 		result = freeze(root, frozen[i]);
-	return result;
+	return result ? result : show_boot_id(root);
 }
 
 static int build(void)

@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from hypercontainer.api import archives, containers, images, networks, pods, system
+from hypercontainer.api import archives, containers, images, networks, pods, system, templates
 from hypercontainer.api.messages import Answer, Request, Stream, Upgrade
 from hypercontainer.api.routing import Found, Table
 from hypercontainer.api.streaming import UPGRADE
@@ -30,6 +30,7 @@ def table() -> Table:
             *containers.routes.all,
             *archives.routes.all,
             *images.routes.all,
+            *templates.routes.all,
         ]
     )
 

@@ -47,6 +47,7 @@ VERBS = {
     "import": ("images", "Make an image of a root file system's tar"),
     "tag": ("images", "Give an image another name"),
     "rmi": ("images", "Remove images"),
+    "template": ("templates", "List or remove the saved machines that others start from"),
     "info": ("system", "Show the state of hyperd and of this host"),
     "version": ("system", "Show the versions of hyper, hyperd and the guest kernel"),
     "events": ("events", "Show what happens, as it does"),
@@ -62,7 +63,7 @@ _GROUPS = (
     ),
     ("Containers", ("ps", "exec", "logs", "attach", "kill", "cp", "wait")),
     ("Images", ("images", "pull", "load", "import", "tag", "rmi")),
-    ("System", ("inspect", "events", "info", "version", "doctor")),
+    ("System", ("inspect", "events", "template", "info", "version", "doctor")),
 )
 _SYNONYMS = {
     "ls": "list",

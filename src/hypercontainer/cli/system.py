@@ -31,6 +31,7 @@ def _info(arguments: argparse.Namespace) -> int:
         ("Pods", f"{info.pods} ({running})"),
         ("Containers", info.containers),
         ("Images", info.images),
+        ("Templates", info.templates),
         (
             "Hypervisor",
             f"{info.hypervisor} (isolation: {info.isolation})" if info.hypervisor else "none works",

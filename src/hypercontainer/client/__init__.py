@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hypercontainer.client.http import Answer, Record, connect, decode, error_from, progress, request_head
-from hypercontainer.client.nouns import Containers, Execs, Images, Machines, Pods, System
+from hypercontainer.client.nouns import Containers, Execs, Images, Machines, Pods, System, Templates
 from hypercontainer.client.start import ensure_daemon, is_listening
 from hypercontainer.client.streams import Attached, LogFrame, Place, Seen
 from hypercontainer.config import Paths
@@ -45,6 +45,7 @@ class Client:
         self.containers = Containers(self)
         self.execs = Execs(self)
         self.machines = Machines(self)
+        self.templates = Templates(self)
         self.images = Images(self)
 
     @classmethod

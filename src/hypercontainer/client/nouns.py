@@ -262,6 +262,21 @@ class Machines(_Noun):
         return views
 
 
+class Templates(_Noun):
+    def list(self) -> Records:
+        """TemplateView of each."""
+        views: Records = self._client.call("GET", "/v1/templates")
+        return views
+
+    def remove(self, name: str) -> None:
+        self._client.call("DELETE", _at("templates", name))
+
+    def prune(self) -> Records:
+        """TemplateView of each that went."""
+        views: Records = self._client.call("POST", "/v1/templates/prune")
+        return views
+
+
 class Images(_Noun):
     def list(self) -> Records:
         """ImageView of each."""

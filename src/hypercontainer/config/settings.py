@@ -23,6 +23,10 @@ class Settings:
     disk_size_mib: int = 10240  # of a pod's writable disk; sparse
     health_interval_s: float = 10  # between two questions to a guest whether it answers
     copy_stall_s: float = 60  # that a client of cp may do nothing while a pod that does not run waits for it
+    templates: bool = True  # machines are started as copies of saved ones, where a driver can
+    template_count: int = 16  # that are kept
+    template_space_mib: int = 2048  # that they may take on disk
+    template_delay_s: float = 2  # from the first start of a size to the making of its template
     registry_mirrors: dict[str, list[str]] = field(default_factory=dict)  # registry host to base URLs
     insecure_registries: tuple[str, ...] = ()  # hosts spoken to by plain HTTP or unverified TLS
 

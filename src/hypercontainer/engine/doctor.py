@@ -33,6 +33,7 @@ async def info(host: Host, *, pods: int, running: int, containers: int) -> InfoV
         running=running,
         containers=containers,
         images=len(host.images.list()),
+        templates=len(host.templates.all()),
         hypervisor=chosen.name if chosen else "",
         isolation=str(chosen.capabilities.isolation) if chosen else "",
         kernel=_kernel(host, chosen),
@@ -59,6 +60,7 @@ async def examine(host: Host, *, measure: bool) -> DoctorView:
     chosen = await _automatic(host)
     reports = [await _report(host, driver, chosen, measure=measure) for driver in host.drivers.automatic]
     checks = [*_program_checks(), _space_check(host.paths.state), _space_check(Path("/dev/shm"))]  # noqa: S108
+    checks.append(_template_check(host))
     network = [
         Check(subject=each.name, ok=each.is_good, found=each.detail or "works", hint=each.hint)
         for each in await probe(host.settings)
@@ -131,6 +133,13 @@ def _space_check(path: Path) -> Check:
         found=f"{free / (1 << 30):.1f} GiB free",
         hint="free some: pods and images live there",
     )
+
+
+def _template_check(host: Host) -> Check:
+    templates = host.templates.all()
+    size = sum(template.size for template in templates) >> 20
+    found = f"{len(templates)} kept, {size} MiB" if host.settings.templates else "off: every machine boots"
+    return Check(subject="templates", ok=True, found=found, hint="")
 
 
 def _own_version() -> str:

@@ -42,6 +42,7 @@ from hypercontainer.engine.process import exit_code
 from hypercontainer.engine.records import ContainerRecord, PodRecord, Records
 from hypercontainer.engine.streams import Attachment, Seen
 from hypercontainer.engine.tasks import Tasks
+from hypercontainer.engine.templates import Templates
 from hypercontainer.errors import (
     ContainerNotFound,
     ExecNotFound,
@@ -98,6 +99,7 @@ class Engine:
         for directory in (paths.state, paths.run, paths.machines, paths.pods, paths.cache):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         events = Events()
+        tasks = Tasks()
         host = Host(
             paths=paths,
             settings=settings,
@@ -112,7 +114,8 @@ class Engine:
             disks=PodDisks(cache=paths.cache),
             networks=open_networks(settings, paths),
             drivers=Drivers(cache=paths.cache),
-            tasks=Tasks(),
+            tasks=tasks,
+            templates=Templates(paths, settings, tasks),
             leases={},
             leasing=asyncio.Lock(),
             disk_claims=DiskClaims(),
@@ -520,6 +523,7 @@ class Engine:
         await self.images.collect()
         self._read_records()
         await self._end_orphans()
+        self.host.templates.clear_drafts()
         for pod in self._pods.values():
             if pod.record.target == "running" and pod.record.lease is not None:
                 self.host.leases[pod.id] = pod.record.lease

@@ -10,6 +10,7 @@ from hypercontainer.engine.choice import Drivers
 from hypercontainer.engine.events import Events
 from hypercontainer.engine.records import Records
 from hypercontainer.engine.tasks import Tasks
+from hypercontainer.engine.templates import Templates
 from hypercontainer.images.store import Images
 from hypercontainer.model.network import Lease
 from hypercontainer.network.base import Networks
@@ -30,6 +31,7 @@ class Host:
     networks: Networks
     drivers: Drivers
     tasks: Tasks
+    templates: Templates
     leases: dict[str, Lease]  # of pods that hold one now, by pod id
     leasing: asyncio.Lock  # no two choices of an address at once
     disk_claims: DiskClaims

@@ -44,7 +44,7 @@ async def launch_machine(pod: Pod, driver: Hypervisor, nics: tuple[Nic, ...]) ->
     config = await _machine_config(pod, driver, nics)
     pod.timeline.mark("disks ready")
     pod.run_dir.mkdir(parents=True, mode=0o700)
-    return await driver.launch(config, pod.run_dir)
+    return await pod.host.templates.launch(driver, config, pod.run_dir)
 
 
 async def connect(pod: Pod, machine: Machine) -> Agent:

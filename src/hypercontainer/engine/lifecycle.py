@@ -107,7 +107,7 @@ async def _resume_if_paused(pod: Pod) -> None:
 
 async def _start(pod: Pod, chosen: list[Container], *, pause: Pause) -> None:
     """Give the pod a machine and start ``chosen`` of its containers in it; the lock is held."""
-    pod.timeline = StartTimeline()
+    pod.timeline = StartTimeline(since_ns=time.monotonic_ns())
     pod.timeline.mark("start begins")
     pod.decide(target="running", reason="", paused=False, pause=pause)
     for container in chosen:

@@ -11,10 +11,10 @@ from hypercontainer.model.rest import TimelineMark, TimelineView
 class StartTimeline:
     """The marks of one start of a pod; all in CLOCK_MONOTONIC of the host, nanoseconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, since_ns: int = 0) -> None:
         self._marks: list[TimelineMark] = []
         self._guest_offset_ns = 0
-        self._since_ns = 0  # what the guest did before is of no interest
+        self._since_ns = since_ns  # what the guest did before is of no interest: it may be a copy
 
     def successor(self) -> StartTimeline:
         """For another start on the same machine, whose clock is known already."""

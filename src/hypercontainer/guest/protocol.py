@@ -244,6 +244,14 @@ class ShutDown(Message, number=13):
     """Kill, unmount, sync, answer Done, power off."""
 
 
+@dataclass(frozen=True)
+class BecomeTemplate(Message, number=15):
+    """Let go of what copies of this machine must have for themselves; it has no pod.  Reply: Done.
+
+    What follows SetUpPod's entropy in a copy is made anew: NICs, boot id.
+    """
+
+
 # --- Containers ---
 
 

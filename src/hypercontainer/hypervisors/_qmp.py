@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypercontainer.errors import HypervisorError
 from hypercontainer.hypervisors import _processes
 
 LINE_SIZE = 1 << 20  # bytes of one answer
+INTERVAL = 0.001  # seconds between two looks
 TIMEOUT = 30.0  # seconds for one command
 
 
@@ -37,10 +39,27 @@ class Qmp:
         except OSError as error:
             raise HypervisorError(f"QEMU closed its control socket during {command}") from error
 
+    async def lend(self, name: str, descriptor: int) -> None:
+        """Give QEMU a copy of ``descriptor``, which the next command knows as ``name``."""
+        request = json.dumps({"execute": "getfd", "arguments": {"fdname": name}}).encode() + b"\n"
+        with self._writer.get_extra_info("socket").dup() as connection:  # nothing waits to be written now
+            socket.send_fds(connection, [request], [descriptor])
+        await self._answer("getfd")
+
+    async def wait_until(self, query: str, is_met: Callable[[Any], bool]) -> Any:
+        """Ask again and again until the answer is as wanted, and return it."""
+        while True:
+            if is_met(answer := await self.execute(query)):
+                return answer
+            await asyncio.sleep(INTERVAL)
+
     async def _execute(self, command: str, arguments: dict[str, object]) -> Any:
         request = {"execute": command, "arguments": _with_dashes(arguments)}
         self._writer.write(json.dumps(request).encode() + b"\n")
         await self._writer.drain()
+        return await self._answer(command)
+
+    async def _answer(self, command: str) -> Any:
         while True:  # events stand between the command and its answer
             answer = await self.read()
             if "return" in answer:

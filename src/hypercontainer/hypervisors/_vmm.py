@@ -150,7 +150,7 @@ class VmmHypervisor(Hypervisor):
 
     def _descriptors(self, config: MachineConfig, run_dir: Path, held: contextlib.ExitStack) -> Sequence[int]:
         channel = held.enter_context(_processes.listen(run_dir / CHANNEL))
-        nics = [held.enter_context(_connect_nic(nic)) for nic in config.nics if nic.kind is not NicKind.TAP]
+        nics = [held.enter_context(_connect_nic(nic)) for nic in _sockets(config.nics)]
         return [channel.fileno(), self._inherit(run_dir, held), *(nic.fileno() for nic in nics)]
 
     def _check(self, config: MachineConfig) -> None:
@@ -197,8 +197,11 @@ def check_disk(disk: Disk, formats: Collection[DiskFormat]) -> None:
 
 def socket_nic_descriptors(nics: Sequence[Nic]) -> dict[str, int]:
     """By MAC address, the descriptor under which the VMM inherits a NIC's socket."""
-    sockets = [nic for nic in nics if nic.kind is not NicKind.TAP]
-    return {nic.mac: NIC_DESCRIPTOR + number for number, nic in enumerate(sockets)}
+    return {nic.mac: NIC_DESCRIPTOR + number for number, nic in enumerate(_sockets(nics))}
+
+
+def _sockets(nics: Sequence[Nic]) -> list[Nic]:
+    return [nic for nic in nics if nic.kind in {NicKind.STREAM, NicKind.PACKET}]
 
 
 def _connect_nic(nic: Nic) -> socket.socket:

@@ -63,6 +63,13 @@ class Machine(ABC):
         """
         raise Unsupported("this driver cannot swap a disk of a running machine")
 
+    async def save(self) -> None:
+        """Stop the machine and leave it in the ``save_in`` of its config; what is left to do is to kill it.
+
+        Machines that are launched with that directory as ``template`` go on where it was.
+        """
+        raise Unsupported("this driver cannot save a machine")
+
     def shares(self) -> frozenset[str]:
         """The names of what the guest is shown of the host."""
         return frozenset()
@@ -118,6 +125,10 @@ class Hypervisor(ABC):
     @abstractmethod
     def command(self, config: MachineConfig, run_dir: Path) -> list[str]:
         """The VMM's command line: pure, so that tests compare it."""
+
+    def template_inputs(self, config: MachineConfig) -> list[str]:
+        """All that must be the same in a machine that is saved and in a copy of it like ``config``."""
+        raise Unsupported("this driver cannot save a machine")
 
     @abstractmethod
     async def launch(self, config: MachineConfig, run_dir: Path) -> Machine:

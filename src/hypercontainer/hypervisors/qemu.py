@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from hypercontainer.errors import HypervisorError, Unavailable, Unsupported
-from hypercontainer.hypervisors import _kvm, _probe, _processes, _shares, _tsc
+from hypercontainer.hypervisors import _kvm, _probe, _processes, _saved, _shares, _tsc
 from hypercontainer.hypervisors._qmp import Qmp, open_qmp
 from hypercontainer.hypervisors._vmm import (
     CHANNEL_DESCRIPTOR,
@@ -45,11 +45,17 @@ NICS = TRANSPORTS - 3  # the others are the channel's, the share's and the disks
 SLOTS = 64  # of 256 targets of a virtio-scsi controller; hyperstart's SLOTS
 CLOSE_TRIES = 500
 FORMATS = frozenset(DiskFormat)
+MACHINE = "microvm,x-option-roms=off,acpi=off"
 SHARE_OPTIONS = "trans=virtio,version=9p2000.L,msize=131072,cache=mmap"
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class QemuMachine(VmmMachine):
     """A QEMU; its control socket outlives the daemon as its channel does."""
+
+    def __init__(self, *, config: MachineConfig, run_dir: Path, process: ProcessId) -> None:
+        super().__init__(config_id=config.id, run_dir=run_dir, process=process)
+        self._save_in = config.save_in
 
     async def pause(self) -> None:
         async with open_qmp(self.run_dir / CONTROL) as qmp:
@@ -58,6 +64,12 @@ class QemuMachine(VmmMachine):
     async def resume(self) -> None:
         async with open_qmp(self.run_dir / CONTROL) as qmp:
             await qmp.execute("cont")
+
+    async def save(self) -> None:
+        if self._save_in is None:
+            raise Unsupported("this machine was not started to be saved")
+        async with open_qmp(self.run_dir / CONTROL) as qmp:
+            await _saved.save(qmp, self._save_in)
 
     async def swap_disk(self, slot: int, disk: Disk | None) -> None:
         """Unplug the slot's disk and plug another; the guest is told nothing, and looks by itself."""
@@ -126,10 +138,25 @@ class Qemu(VmmHypervisor):
     def _machine(self, config: MachineConfig) -> list[str]:
         return [
             *self.accelerator,
-            *("-machine", "microvm,x-option-roms=off,acpi=off"),
+            *(
+                "-machine",
+                MACHINE + (f",memory-backend={_saved.BACKEND}" if _saved.directory(config) else ""),
+            ),
             *("-smp", str(config.vcpus)),
             *("-m", f"{config.memory_mib}M"),
+            *_saved.words(config),
         ]
+
+    def template_inputs(self, config: MachineConfig) -> list[str]:
+        """A copy may have other disks and shares, and other backends and addresses of its NICs, not more.
+
+        Of this boot of the host, as another may have another processor, or count its time otherwise.
+        """
+        nics = tuple(Nic(mac=str(n), kind=NicKind.NONE, backend="") for n in range(len(config.nics)))
+        alike = replace(config, disks=(), shares=(), nics=nics, template=None, save_in=None)
+        program = Path(self._program(config)).resolve()
+        files = [_identity(path) for path in (program, config.kernel, config.initramfs)]
+        return [*self.command(alike, Path("/")), *files, _BOOT_ID.read_text()]
 
     def _check(self, config: MachineConfig) -> None:
         super()._check(config)
@@ -146,11 +173,12 @@ class Qemu(VmmHypervisor):
         return {}
 
     def _machine_of(self, config: MachineConfig, run_dir: Path, process: ProcessId) -> VmmMachine:
-        return QemuMachine(config_id=config.id, run_dir=run_dir, process=process)
+        return QemuMachine(config=config, run_dir=run_dir, process=process)
 
     async def _until_up(self, config: MachineConfig, run_dir: Path) -> None:
-        async with open_qmp(run_dir / CONTROL):
-            pass  # it greets when every device is made, and the guest runs
+        async with open_qmp(run_dir / CONTROL) as qmp:  # it greets when every device is made
+            if config.template is not None:
+                await _saved.restore(qmp, config.template)
 
     def _program(self, config: MachineConfig) -> str:
         return find_program(PROGRAM, package=PACKAGE)
@@ -164,12 +192,13 @@ class Kvm(Qemu, name="kvm", order=1):
         max_vcpus=os.cpu_count() or 1,
         min_memory_mib=32,
         disk_slots=SLOTS,
-        nics=frozenset({NicKind.TAP, NicKind.STREAM}),
+        nics=frozenset({NicKind.TAP, NicKind.STREAM, NicKind.NONE}),
         pause=True,
         swap_disks=True,
         share=ShareKind.NINEP,
         share_options=SHARE_OPTIONS,
         disk_formats=FORMATS,
+        templates=True,
     )
 
     async def missing(self, *, cache: Path) -> str | None:
@@ -190,12 +219,13 @@ class Tcg(Qemu, name="tcg", order=4):
         max_vcpus=os.cpu_count() or 1,
         min_memory_mib=32,
         disk_slots=SLOTS,
-        nics=frozenset({NicKind.TAP, NicKind.STREAM}),
+        nics=frozenset({NicKind.TAP, NicKind.STREAM, NicKind.NONE}),
         pause=True,
         swap_disks=True,
         share=ShareKind.NINEP,
         share_options=SHARE_OPTIONS,
         disk_formats=FORMATS,
+        templates=True,
     )
 
     def _fit_to_host(self, config: MachineConfig) -> MachineConfig:
@@ -307,8 +337,19 @@ def _blocks(slot: int, disk: Disk) -> dict[str, object]:
     }
 
 
+def _identity(file: Path) -> str:
+    """What changes when a file is another, or has other contents."""
+    try:
+        status = file.stat()
+    except OSError:
+        return f"{file} is missing"
+    return f"{file} {status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
+
+
 def _nic(number: int, nic: Nic, descriptor: int | None) -> list[str]:
     name = f"nic{number}"
+    if nic.kind is NicKind.NONE:
+        return ["-device", f"virtio-net-device,mac={nic.mac}"]
     if nic.kind is NicKind.TAP:
         backend = f"tap,id={name},ifname={nic.backend},script=no,downscript=no"
     else:

@@ -26,6 +26,7 @@ class NicKind(StrEnum):
     TAP = "tap"  # ``Nic.backend`` names the tap interface
     STREAM = "stream"  # path of a unix stream socket; each frame has a u32 big-endian length before it
     PACKET = "packet"  # path of a unix seqpacket socket; each packet is one frame
+    NONE = "none"  # nowhere: of a machine that is to be saved
 
 
 class ShareKind(StrEnum):
@@ -83,6 +84,8 @@ class MachineConfig:
     nics: tuple[Nic, ...] = ()
     shares: tuple[Share, ...] = ()
     kernel_arguments: tuple[str, ...] = ()
+    template: Path | None = None  # directory of a saved machine, of which this one is to be a copy
+    save_in: Path | None = None  # directory where ``Machine.save`` is to leave this one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,3 +103,4 @@ class Capabilities:
     share: ShareKind | None = None  # None: the driver cannot show the guest anything of the host's files
     share_options: str = ""  # of the guest's mount; for ShareKind.BIND the path.  The source is "share"
     disk_formats: frozenset[DiskFormat] = frozenset({DiskFormat.RAW})
+    templates: bool = False  # a machine can be saved, and others started as copies of it

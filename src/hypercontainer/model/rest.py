@@ -127,6 +127,19 @@ class ImageView(View, frozen=True, kw_only=True):
     labels: dict[str, str]
 
 
+class TemplateView(View, frozen=True, kw_only=True):
+    """A machine saved with its memory, that others start as copies of."""
+
+    id: str
+    hypervisor: str
+    vcpus: int
+    memory_mib: int
+    nics: int
+    size: int  # bytes on disk
+    created: float
+    used: float  # when a machine was last started from it
+
+
 class RemovedView(View, frozen=True, kw_only=True):
     """One line of what ``rmi`` did, in Docker's words."""
 
@@ -149,6 +162,7 @@ class InfoView(View, frozen=True, kw_only=True):
     running: int
     containers: int
     images: int
+    templates: int
     hypervisor: str  # what "auto" takes here; empty: nothing works
     isolation: str
     kernel: str
