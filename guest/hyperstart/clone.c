@@ -93,15 +93,16 @@ int clone_prepare(void)
 		return failed_with(EBUSY, "become template with", "pod");
 	int result = guest.in_namespaces ? 0 : for_each(NIC_DRIVER, "virtio", release_nic);
 
-	guest.clone.is_template = !result;
+	guest.clone = (struct clone){ .is_template = !result };
 	guest.timeline.count = 0;
 	return result;
 }
 
 void clone_greeted(void)
 {
-	if (guest.clone.is_template)
+	if (guest.clone.is_template && !guest.clone.is_greeted)
 		guest.started_ns = now_ns();
+	guest.clone.is_greeted = true;
 }
 
 int clone_begin(void)

@@ -11,11 +11,12 @@
 
 struct clone {
 	bool is_template; /* or a copy that has no pod yet */
+	bool is_greeted; /* since it became one */
 };
 
 /* Let go of the NICs, whose addresses and abilities are each copy's own. */
 int clone_prepare(void);
-/* hyperd has come, to what may be a copy: its time begins now. */
+/* hyperd has come: for a copy, its time begins now. */
 void clone_greeted(void);
 /* When the random numbers are new: what is made of them, and the NICs.  Nothing in any other machine. */
 int clone_begin(void);

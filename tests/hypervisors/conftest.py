@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import functools
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from tests.hypervisors.machines import MUST_RUN, Place, driver_names, load_driver, make_initramfs
+from tests.hypervisors.machines import COPIES, MUST_RUN, Place, driver_names, load_driver, make_initramfs
 
 
 @pytest.fixture(scope="session")
@@ -23,20 +24,41 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
     return {name: asyncio.run(load_driver(name).missing(cache=cache)) for name in driver_names()}
 
 
-@pytest.fixture(params=driver_names())
+def ways() -> list[str]:
+    """Each driver, and once more with copies of a template where it has them."""
+    names = driver_names()
+    return names + [name + COPIES for name in names if load_driver(name).capabilities.templates]
+
+
+@pytest.fixture(params=ways())
 def driver(request: pytest.FixtureRequest, verdicts: dict[str, str | None]) -> str:
-    name = str(request.param)
+    name = str(request.param).removesuffix(COPIES)
     if reason := verdicts[name]:
         if name in MUST_RUN:
             pytest.fail(f"{name} must run here: {reason}")
         pytest.skip(f"not on this host: {name}: {reason}")
-    return name
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Where the templates of a driver are kept for all tests."""
+
+    @functools.cache
+    def directory(driver: str) -> Path:
+        return tmp_path_factory.mktemp(f"templates-{driver}")
+
+    return directory
 
 
 @pytest.fixture
-async def place(driver: str, tmp_path: Path, initramfs: Path) -> AsyncIterator[Place]:
+async def place(
+    driver: str, tmp_path: Path, initramfs: Path, templates: Callable[[str], Path]
+) -> AsyncIterator[Place]:
     """An empty root; every machine that a test leaves there is ended."""
-    place = Place(hypervisor=load_driver(driver), root=tmp_path, initramfs=initramfs)
+    name = driver.removesuffix(COPIES)
+    kept = templates(name) if driver != name else None
+    place = Place(hypervisor=load_driver(name), root=tmp_path, initramfs=initramfs, templates=kept)
     yield place
     for machine in place.machines:
         await machine.kill()

@@ -14,21 +14,23 @@ import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from hypercontainer.guest import boot
 from hypercontainer.guest.agent import Agent, Process
-from hypercontainer.guest.protocol import StartProcess, Stream
+from hypercontainer.guest.protocol import BecomeTemplate, StartProcess, Stream
 from hypercontainer.hypervisors.base import Hypervisor, Machine, drivers, load
-from hypercontainer.model.machine import Disk, MachineConfig, Nic, Share
+from hypercontainer.model.machine import Disk, MachineConfig, Nic, NicKind, Share
 
 # On every machine that tests hyper; in a lane, the driver that it is made for (tools/lanes).
 LANE = os.environ.get("HYPER_LANE")
 MUST_RUN = frozenset({LANE}) if LANE else frozenset({"uml", "tcg", "namespace"})
 MIB = 1 << 20
+LARGE_MIB = 1 << 20  # more than a template is made of
+COPIES = "-copies"  # behind the name of a driver whose machines are to be copies of a template
 
 _numbers = itertools.count(1)
 
@@ -40,6 +42,7 @@ slot() {
         [ -e $target ] || echo 0 $1 0 > /sys/class/scsi_host/host0/scan
         while [ -e $target ]; do
             for block in $target/block/*; do
+                [ -e $block ] &&
                 head -c 1 /dev/${block##*/} >/dev/null 2>&1 && { echo /dev/${block##*/}; return; }
             done
             sleep 0.01
@@ -74,6 +77,7 @@ class Place:
     hypervisor: Hypervisor
     root: Path
     initramfs: Path
+    templates: Path | None = None  # where they are kept; None: every machine boots
     machines: list[Machine] = field(default_factory=list)
 
     def config(
@@ -103,9 +107,27 @@ class Place:
         return path
 
     async def launch(self, config: MachineConfig, run_dir: Path | None = None) -> Machine:
+        if self.templates and config.kernel == self.config().kernel and config.memory_mib < LARGE_MIB:
+            config = replace(config, template=await self.template(config))
         machine = await self.hypervisor.launch(config, run_dir or self.run_dir())
         self.machines.append(machine)
         return machine
+
+    async def template(self, config: MachineConfig) -> Path:
+        """Of the size of ``config``; made when there is none."""
+        assert self.templates
+        directory = self.templates / f"{config.vcpus}-{config.memory_mib}-{len(config.nics)}"
+        if not (directory / "whole").exists():
+            directory.mkdir()
+            machine = await self.hypervisor.launch(a_blank(config, directory), self.run_dir())
+            try:
+                async with await connected(machine) as agent:
+                    await agent.request(BecomeTemplate())
+                await machine.save()
+                (directory / "whole").touch()
+            finally:
+                await machine.kill()
+        return directory
 
     @contextlib.asynccontextmanager
     async def booted(self, config: MachineConfig | None = None) -> AsyncIterator[Booted]:
@@ -116,6 +138,12 @@ class Place:
                 yield Booted(machine, agent)
         finally:
             await machine.kill()
+
+
+def a_blank(config: MachineConfig, directory: Path) -> MachineConfig:
+    """A machine like ``config`` that is to be saved in ``directory``."""
+    nics = tuple(Nic(mac=nic.mac, kind=NicKind.NONE, backend="") for nic in config.nics)
+    return replace(config, disks=(), shares=(), nics=nics, save_in=directory)
 
 
 async def connected(machine: Machine, *, resume: Mapping[int, Mapping[Stream, int]] | None = None) -> Agent:

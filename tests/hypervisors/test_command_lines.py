@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from hypercontainer.model.machine import Disk, MachineConfig, Nic, NicKind
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 RUN_DIR = Path("/run/hyper/machines/0123")
+
+
+TEMPLATE = Path("/templates/a, b")
 
 
 def a_config(*nics: Nic, disks: int = 2, vcpus: int = 1) -> MachineConfig:
@@ -28,6 +32,7 @@ def a_config(*nics: Nic, disks: int = 2, vcpus: int = 1) -> MachineConfig:
 
 TAP = Nic(mac="02:00:00:00:00:01", kind=NicKind.TAP, backend="hyper0.1")
 STREAM = Nic(mac="02:00:00:00:00:02", kind=NicKind.STREAM, backend="/run/passt.sock")
+NONE = Nic(mac="02:00:00:00:00:04", kind=NicKind.NONE, backend="")
 PACKET = Nic(mac="02:00:00:00:00:03", kind=NicKind.PACKET, backend="/run/frames.sock")
 
 CASES = {
@@ -35,6 +40,8 @@ CASES = {
     "kvm-large": ("kvm", a_config(TAP, STREAM, disks=4, vcpus=4)),
     "tcg-small": ("tcg", a_config()),
     "tcg-large": ("tcg", a_config(TAP, STREAM, disks=4, vcpus=4)),
+    "tcg-template": ("tcg", replace(a_config(NONE, disks=0), save_in=TEMPLATE)),
+    "tcg-copy": ("tcg", replace(a_config(TAP), template=TEMPLATE)),
     "uml-small": ("uml", a_config()),
     "uml-large": ("uml", a_config(TAP, PACKET, disks=12)),
 }

@@ -523,7 +523,7 @@ class Engine:
         await self.images.collect()
         self._read_records()
         await self._end_orphans()
-        self.host.templates.clear_drafts()
+        await self.host.templates.clear_drafts()
         for pod in self._pods.values():
             if pod.record.target == "running" and pod.record.lease is not None:
                 self.host.leases[pod.id] = pod.record.lease

@@ -28,7 +28,7 @@ from hypercontainer.faults import point
 from hypercontainer.files import remove_tree, write_atomically
 from hypercontainer.guest.agent import Agent
 from hypercontainer.guest.protocol import BecomeTemplate, Ping
-from hypercontainer.hypervisors.base import Hypervisor, Machine
+from hypercontainer.hypervisors.base import Hypervisor, Machine, end_orphans
 from hypercontainer.model.machine import MachineConfig, Nic, NicKind
 from hypercontainer.model.rest import TemplateView
 
@@ -56,14 +56,16 @@ class Templates:
 
     def __init__(self, paths: Paths, settings: Settings, tasks: Tasks) -> None:
         self._directory = paths.cache / "templates"
-        self._machines = paths.machines
+        self._machines = paths.run / "templates"
         self._settings = settings
         self._tasks = tasks
         self._one_at_a_time = asyncio.Lock()
         self._tried: set[str] = set()  # which are being made, or could not be
 
-    def clear_drafts(self) -> None:
-        """What an earlier hyperd was at when it died; its machines have been ended."""
+    async def clear_drafts(self) -> None:
+        """End and remove what an earlier hyperd was at when it died."""
+        await end_orphans(self._machines, ())
+        remove_tree(self._machines)
         if self._directory.is_dir():
             for draft in self._directory.glob(f"*{_DRAFT}"):
                 remove_tree(draft)
@@ -149,9 +151,9 @@ class Templates:
 
     @contextlib.asynccontextmanager
     async def _running(self, driver: Hypervisor, config: MachineConfig) -> AsyncIterator[Machine]:
-        """A machine that no pod owns: the next hyperd ends it if this one dies."""
+        """A machine that no pod owns; the next hyperd ends it if this one dies."""
         run_dir = self._machines / config.id
-        run_dir.mkdir(mode=0o700)
+        run_dir.mkdir(parents=True, mode=0o700)
         try:
             machine = await driver.launch(config, run_dir)
             try:

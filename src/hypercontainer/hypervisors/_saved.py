@@ -31,6 +31,17 @@ def directory(config: MachineConfig) -> Path | None:
     return config.template or config.save_in
 
 
+def check(config: MachineConfig) -> None:
+    """Raise that the template is not whole: QEMU would make the file that is missing."""
+    if config.template is None:
+        return
+    sizes = {MEMORY: config.memory_mib << 20, STATE: 1}
+    for name, least in sizes.items():
+        path = config.template / name
+        if not path.is_file() or path.stat().st_size < least:
+            raise HypervisorError(f"the template is not whole: {path}")
+
+
 def words(config: MachineConfig) -> list[str]:
     """The options that put the memory there, and make a copy wait for its state."""
     path = directory(config)

@@ -162,6 +162,7 @@ class Qemu(VmmHypervisor):
         super()._check(config)
         if len(config.nics) > NICS:
             raise Unsupported(f"QEMU's microvm has room for {NICS} NICs, and {len(config.nics)} are asked")
+        _saved.check(config)
 
     def _inherit(self, run_dir: Path, held: contextlib.ExitStack) -> int:
         return held.enter_context(_processes.listen(run_dir / CONTROL)).fileno()
