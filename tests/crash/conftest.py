@@ -75,6 +75,13 @@ def _uml(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture
+def tcg(tmp_path: Path) -> Iterator[Site]:
+    """With emulated machines: for templates."""
+    with _site("tcg", tmp_path) as site:
+        yield site
+
+
+@pytest.fixture
 def site(_namespace: Site) -> Iterator[Site]:
     """Without machines: a pod takes 30 ms."""
     yield _namespace

@@ -13,6 +13,7 @@ import itertools
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ import pytest
 
 from hypercontainer.guest import boot
 from hypercontainer.guest.agent import Agent, Process
-from hypercontainer.guest.protocol import BecomeTemplate, StartProcess, Stream
+from hypercontainer.guest.protocol import BecomeTemplate, SetUpPod, StartProcess, Stream
 from hypercontainer.hypervisors.base import Hypervisor, Machine, drivers, load
 from hypercontainer.model.machine import Disk, MachineConfig, Nic, NicKind, Share
 
@@ -185,6 +186,18 @@ class Booted:
 async def _feed(process: Process, data: bytes) -> None:
     await process.write(data)
     await process.write_end()
+
+
+def set_up(name: str) -> SetUpPod:
+    return SetUpPod(
+        hostname=name,
+        clock_ns=time.time_ns(),
+        entropy=os.urandom(64),
+        sysctls=(),
+        shm_bytes=1 << 20,
+        share_type="",
+        share_options="",
+    )
 
 
 def a_shell(script: str, *, stdin: bool = False, user: str = "") -> StartProcess:

@@ -32,6 +32,7 @@ from tests.hypervisors.machines import (
     connected,
     needs,
     processes_of,
+    set_up,
 )
 
 pytestmark = pytest.mark.needs_machine
@@ -382,7 +383,7 @@ def tap() -> Iterator[str]:
     subprocess.run(["ip", "link", "delete", name], check=True)
 
 
-# Finds the NIC by its address, as hyperstart does, and reaches a host through it.
+# Finds the NIC by its address, as hyperstart does when there is a pod, and reaches a host through it.
 REACH = f"""
 for nic in /sys/class/net/*; do
     [ "$(cat $nic/address)" = {MAC} ] && name=${{nic##*/}}
@@ -396,6 +397,7 @@ async def test_a_nic_on_a_tap_reaches_the_host_under_its_mac_address(place: Plac
     needs(NicKind.TAP in place.hypervisor.capabilities.nics, "tap")
     nic = Nic(mac=MAC, kind=NicKind.TAP, backend=tap)
     async with place.booted(place.config(nics=(nic,))) as booted:
+        await booted.agent.request(set_up("m"))
         await booted.shell(REACH)
     assert Path("/sys/class/net", tap).exists()  # it is not the VMM's
 
@@ -409,6 +411,7 @@ async def test_a_nic_on_a_socket_reaches_the_host_under_its_mac_address(
     async with contextlib.AsyncExitStack() as stack:
         async with peer.answering(tmp_path / "nic.sock", kind):
             booted = await stack.enter_async_context(place.booted(place.config(nics=(nic,))))
+            await booted.agent.request(set_up("m"))
             await booted.shell(REACH)
         assert await booted.shell("echo alive") == b"alive\n"  # a network that dies takes no guest along
 

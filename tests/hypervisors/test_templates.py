@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.errors import GuestError, HypervisorError, Unsupported
-from hypercontainer.guest.protocol import BecomeTemplate, SetUpPod
+from hypercontainer.guest.protocol import BecomeTemplate
 from hypercontainer.hypervisors.base import load
 from hypercontainer.model.machine import Disk, MachineConfig, Nic, NicKind, Share
 from tests.hypervisors.conftest import ways
-from tests.hypervisors.machines import COPIES, Booted, Place, a_blank, connected, processes_of
+from tests.hypervisors.machines import COPIES, Booted, Place, a_blank, connected, processes_of, set_up
 
 pytestmark = [
     pytest.mark.needs_machine,
@@ -25,18 +25,6 @@ pytestmark = [
 MANY = int(os.environ.get("HYPER_COPIES", "6"))
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 OWN = f"head -c 32 /dev/urandom | sha256sum; {BOOT_ID}; cat /proc/sys/kernel/random/uuid"
-
-
-def set_up(name: str) -> SetUpPod:
-    return SetUpPod(
-        hostname=name,
-        clock_ns=time.time_ns(),
-        entropy=os.urandom(64),
-        sysctls=(),
-        shm_bytes=1 << 20,
-        share_type="",
-        share_options="",
-    )
 
 
 def a_nic(number: int) -> Nic:
