@@ -3,7 +3,7 @@
 
 #include "wire.h"
 
-#define PROTOCOL_VERSION 1u
+#define PROTOCOL_VERSION 2u
 #define FRAME_SIZE 262144u
 #define STREAM_CHUNK 32768u
 #define STREAM_BUFFER 262144u

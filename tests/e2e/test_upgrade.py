@@ -12,15 +12,17 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.guest import boot
+from hypercontainer.guest.protocol import PROTOCOL_VERSION
 from tests.e2e.hyper import Hyper, new_root
 from tests.support.images import busybox_archive
 
 ROOT = Path(__file__).parents[2]
+LATER = PROTOCOL_VERSION + 1
 APPENDED = {
-    "    stderr_produced: U64\n": "    threads: U32 = since(2, 0)\n",
-    "    processes: tuple[ProcessState, ...]\n": '    mood: str = since(2, "")\n',
-    "    in_machine: bool": "    nice: U8 = since(2, 0)\n",
-    "    populate: bool": '    propagation: str = since(2, "")\n',
+    "    stderr_produced: U64\n": f"    threads: U32 = since({LATER}, 0)\n",
+    "    processes: tuple[ProcessState, ...]\n": f'    mood: str = since({LATER}, "")\n',
+    "    in_machine: bool": f"    nice: U8 = since({LATER}, 0)\n",
+    "    populate: bool": f'    propagation: str = since({LATER}, "")\n',
 }
 NEW_MESSAGE = '''
 
@@ -39,7 +41,7 @@ pytestmark = pytest.mark.skipif(
 
 def _grow(source: str) -> str:
     """The protocol of the next version: fields at the end of messages and parts, and a message more."""
-    source = source.replace("PROTOCOL_VERSION = 1 ", "PROTOCOL_VERSION = 2 ")
+    source = source.replace(f"PROTOCOL_VERSION = {PROTOCOL_VERSION} ", f"PROTOCOL_VERSION = {LATER} ")
     for anchor, line in APPENDED.items():
         assert source.count(anchor) == 1, anchor
         end = source.index("\n", source.index(anchor)) + 1
@@ -92,7 +94,7 @@ def _become(hyper: Hyper, package: Path) -> None:
     told = subprocess.run(
         [sys.executable, "-c", script], env=hyper.variables(), capture_output=True, text=True, check=True
     )
-    assert told.stdout.startswith("1 " if package == ROOT / "src" else "2 "), told.stdout
+    assert told.stdout.startswith(f"{PROTOCOL_VERSION if package == ROOT / 'src' else LATER} "), told.stdout
     assert str(package) in told.stdout
     hyper.start_daemon()
 

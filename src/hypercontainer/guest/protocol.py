@@ -59,7 +59,7 @@ U32 = Annotated[int, "u32"]
 U64 = Annotated[int, "u64"]
 I32 = Annotated[int, "i32"]
 
-PROTOCOL_VERSION = 1  # raised by one in each release that changes a message
+PROTOCOL_VERSION = 2  # raised by one in each release that changes a message
 
 FRAME_SIZE = 1 << 18  # bytes, unstuffed; what each side must be able to hold
 STREAM_CHUNK = 1 << 15  # bytes of data in one Input or Output, at most
