@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from hypercontainer.cli import output
 from hypercontainer.cli.parser import Command
@@ -38,7 +37,7 @@ def _template(arguments: argparse.Namespace) -> int:
 def _list(client: Client, style: str) -> None:
     templates = client.templates.list()
     if style == "json":
-        print(json.dumps(templates))
+        output.json_lines(templates)
         return
     rows = [
         (
