@@ -34,8 +34,6 @@ static int enter(struct job *job, const struct container *container, const struc
 {
 	int result = exec_take_streams(stdio);
 
-	if (!result)
-		result = exec_allow_oom_kill();
 	if (result)
 		return result;
 	if (setns(container->mount_namespace, CLONE_NEWNS))

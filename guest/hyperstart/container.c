@@ -142,7 +142,7 @@ static int take_namespace(struct container *container)
 	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/%d/ns/mnt", container->job.pid);
-	container->mount_namespace = open(path, O_RDONLY | O_CLOEXEC);
+	container->mount_namespace = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
 	return container->mount_namespace < 0 ? failed("open", path) : 0;
 }
 
@@ -215,6 +215,7 @@ int container_create(const struct msg_create_container *message, uint32_t reques
 		build(container, message, orders);
 	if (pid > 0 && populates(message))
 		timer_arm(&container->job.deadline, POPULATE_MS);
+	container->job.reports_once = true;
 	if (pid > 0)
 		return CREATED_LATER;
 	container_free(container);

@@ -15,6 +15,7 @@ struct container {
 	struct container *next;
 	char name[CONTAINER_NAME + 1];
 	bool is_ready; /* its mounts are made */
+	bool has_run; /* something, since then */
 	int mount_namespace;
 	int terminals; /* its devpts: terminals are opened there, and named as its processes see them */
 	int orders; /* to the job that built it, and waits to become the main process (starter.h); or -1 */

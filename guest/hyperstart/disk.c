@@ -40,12 +40,12 @@ static int slot_of(const char *device)
 
 	if (!strncmp(device, "sd", 2))
 		return scsi_target(device);
+	if (!strncmp(device, "ubd", 3) || !strncmp(device, "xvd", 3))
+		return device[3] >= 'a' && device[3] <= 'z' && !device[4] ? device[3] - 'a' : -1;
 	snprintf(path, sizeof(path), "/sys/block/%s/serial", device);
-	/* ubd disks say "(null)" */
-	if (!read_line(path, serial, sizeof(serial)) && sscanf(serial, "slot%u", &slot) == 1)
-		return slot < SLOTS ? (int)slot : -1;
-	bool has_letter = (!strncmp(device, "ubd", 3) || !strncmp(device, "xvd", 3)) && device[3] && !device[4];
-	return has_letter && device[3] >= 'a' && device[3] <= 'z' ? device[3] - 'a' : -1;
+	if (read_line(path, serial, sizeof(serial)) || sscanf(serial, "slot%u", &slot) != 1)
+		return -1;
+	return slot < SLOTS ? (int)slot : -1;
 }
 
 void disks_find(char names[SLOTS][DEVICE_NAME])
@@ -150,7 +150,7 @@ static uint32_t little32(const uint8_t *p)
 /* Magic numbers: fs/squashfs/squashfs_fs.h, fs/erofs/erofs_fs.h, fs/ext4/ext4.h. */
 static const char *probe(const char *device)
 {
-	cleanup_fd int fd = open(device, O_RDONLY | O_CLOEXEC);
+	cleanup_fd int fd = openat(AT_FDCWD, device, O_RDONLY | O_CLOEXEC);
 	uint8_t head[2048];
 
 	if (fd < 0 || pread(fd, head, sizeof(head), 0) != (ssize_t)sizeof(head))
@@ -264,11 +264,17 @@ void disks_make_read_only(void)
 	}
 }
 
-/* "8:16" in the file "dev" of a block device's directory in /sys. */
-static int read_number(const char name[DEVICE_NAME], dev_t *number)
+/* By its node, or while there is none yet by "8:16" in the file "dev" of its directory in /sys. */
+static int find_number(const char name[DEVICE_NAME], dev_t *number)
 {
 	char path[64], text[32], *minor_text;
+	struct stat status;
 
+	snprintf(path, sizeof(path), "/dev/%.*s", DEVICE_NAME, name);
+	if (!stat(path, &status)) {
+		*number = status.st_rdev;
+		return 0;
+	}
 	snprintf(path, sizeof(path), "/sys/block/%.*s/dev", DEVICE_NAME, name);
 	int result = read_line(path, text, sizeof(text));
 	if (result)
@@ -290,7 +296,7 @@ int disk_make_nodes(int dev)
 		if (!*names[slot] && !scan_slot(slot, names[slot]))
 			break;
 	for (uint8_t slot = 0; slot < SLOTS; slot++) {
-		int result = *names[slot] ? read_number(names[slot], &number) : 0;
+		int result = *names[slot] ? find_number(names[slot], &number) : 0;
 		if (!result && *names[slot] && mknodat(dev, names[slot], S_IFBLK | 0600, number))
 			result = failed("mknod", names[slot]);
 		if (result)

@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <limits.h>
 #include <linux/capability.h>
 #include <linux/securebits.h>
@@ -53,7 +52,7 @@ static void give_streams(const struct user *user)
 {
 	struct stat status, null_status;
 
-	if (fstat(guest.null, &null_status))
+	if (!user->uid || fstat(guest.null, &null_status)) /* what hyperstart made is root's */
 		return;
 	for (int fd = 0; fd < 3; fd++)
 		if (!fstat(fd, &status) && status.st_rdev != null_status.st_rdev)
@@ -167,19 +166,25 @@ static int bound_capabilities(uint64_t wanted)
 	return 0;
 }
 
+/* With musl's own, all threads would be stopped first, and there is one. */
+static int set_ids(const struct user *user)
+{
+	/* a mapped root may have no way to: its groups are nothing inside anyway */
+	if (syscall(SYS_setgroups, user->groups_count, user->groups) && !guest.is_mapped)
+		return failed("setgroups", "");
+	if (syscall(SYS_setresgid, user->gid, user->gid, user->gid))
+		return failed("setgid", "");
+	return syscall(SYS_setresuid, user->uid, user->uid, user->uid) ? failed("setuid", "") : 0;
+}
+
 static int become(const struct user *user, uint64_t capabilities)
 {
 	int result = bound_capabilities(capabilities);
 
+	if (!result)
+		result = set_ids(user);
 	if (result)
 		return result;
-	/* a mapped root may have no way to: its groups are nothing inside anyway */
-	if (setgroups(user->groups_count, user->groups) && !guest.is_mapped)
-		return failed("setgroups", "");
-	if (setresgid(user->gid, user->gid, user->gid))
-		return failed("setgid", "");
-	if (setresuid(user->uid, user->uid, user->uid))
-		return failed("setuid", "");
 	return exec_set_capabilities(capabilities); /* for root; others have lost theirs with setresuid */
 }
 
@@ -216,8 +221,9 @@ static char **complete_environment(const struct msg_start_process *message, cons
 /* As root, which may make it; the user need not be able to go there itself. */
 static int change_directory(int root, const char *path)
 {
+	if (!strcmp(path, "/"))
+		return chdir(path) ? failed("change directory", path) : 0;
 	cleanup_fd int directory = make_directory(root, path);
-
 	if (directory < 0)
 		return directory;
 	return fchdir(directory) ? failed("change directory", path) : 0;
@@ -257,22 +263,14 @@ static int try_exec(char *const *argv, char *const *environment)
 	return failed("execve", argv[0]);
 }
 
-/* Unlike hyperstart, what it starts may be killed when memory runs out. */
-int exec_allow_oom_kill(void)
-{
-	return guest.in_namespaces ? 0 : write_text(AT_FDCWD, "/proc/self/oom_score_adj", "0");
-}
-
 static int prepare(const struct container *container, const struct stdio *stdio,
 		   const struct msg_start_process *message, struct user *user)
 {
 	int result = exec_take_streams(stdio);
 
-	if (!result)
-		result = exec_allow_oom_kill();
 	if (!result && container)
 		result = join(container, message->in_machine);
-	cleanup_fd int root = result ? -1 : open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	cleanup_fd int root = result ? -1 : openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (!result && root < 0)
 		result = failed("open", "/");
 	if (!result && container && message->is_main && stdio->is_terminal)

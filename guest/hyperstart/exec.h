@@ -18,5 +18,4 @@ _Noreturn void exec_process(const struct job *job, const struct container *conta
 
 /* Steps of it that other children of hyperstart need too: 0 or -errno. */
 int exec_take_streams(const struct stdio *stdio); /* as 0, 1 and 2, in a session of its own */
-int exec_allow_oom_kill(void);
 int exec_set_capabilities(uint64_t wanted);

@@ -2,13 +2,17 @@
 #pragma once
 
 #include <errno.h>
+#include <stdbool.h>
 #include <unistd.h>
+
+/* In a child that will close all that it has with one call: a call for each is half a millisecond under UML. */
+extern bool close_later;
 
 static inline void close_fd(int *fd)
 {
 	int saved = errno;
 
-	if (*fd >= 0)
+	if (*fd >= 0 && !close_later)
 		close(*fd);
 	*fd = -1;
 	errno = saved;

@@ -63,16 +63,18 @@ static inline int sys_fsmount(int fs, unsigned int attributes)
 	return (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC_, attributes);
 }
 
-static inline int sys_move_mount(int mount, int target)
+/* An empty path is the descriptor's own place. */
+static inline int sys_move_mount(int from, const char *from_path, int to, const char *to_path)
 {
-	return (int)syscall(SYS_move_mount, mount, "", target, "",
-			    MOVE_MOUNT_F_EMPTY_PATH_ | MOVE_MOUNT_T_EMPTY_PATH_);
+	return (int)syscall(SYS_move_mount, from, from_path, to, to_path,
+			    (*from_path ? 0 : MOVE_MOUNT_F_EMPTY_PATH_) |
+				    (*to_path ? 0 : MOVE_MOUNT_T_EMPTY_PATH_));
 }
 
-/* A detached copy of the tree at `fd`; O_CLOEXEC is OPEN_TREE_CLOEXEC. */
-static inline int sys_clone_tree(int fd, unsigned int flags)
+/* A detached copy of the tree at `path` below `fd`, or at `fd` itself; O_CLOEXEC is OPEN_TREE_CLOEXEC. */
+static inline int sys_clone_tree(int fd, const char *path, unsigned int flags)
 {
-	return (int)syscall(SYS_open_tree, fd, "", OPEN_TREE_CLONE_ | AT_EMPTY_PATH_ | 02000000u | flags);
+	return (int)syscall(SYS_open_tree, fd, path, OPEN_TREE_CLONE_ | AT_EMPTY_PATH_ | 02000000u | flags);
 }
 
 static inline int sys_mount_setattr(int fd, unsigned int flags, struct mount_attributes *attributes)

@@ -48,7 +48,8 @@ void watch_close(struct watch *watch)
 void timer_arm(struct timer *timer, uint64_t delay_ms)
 {
 	timer_disarm(timer);
-	timer->at_ns = now_ns() + delay_ms * 1000000;
+	guest.loop.now_ns = now_ns();
+	timer->at_ns = guest.loop.now_ns + delay_ms * 1000000;
 	timer->next = guest.loop.timers;
 	guest.loop.timers = timer;
 }
@@ -67,19 +68,18 @@ void timer_disarm(struct timer *timer)
 
 static int timeout_ms(void)
 {
-	uint64_t next = UINT64_MAX, now;
+	uint64_t next = UINT64_MAX, now = guest.loop.now_ns;
 
 	for (struct timer *timer = guest.loop.timers; timer; timer = timer->next)
 		next = timer->at_ns < next ? timer->at_ns : next;
 	if (next == UINT64_MAX)
 		return -1;
-	now = now_ns();
 	return next <= now ? 0 : (int)((next - now) / 1000000 + 1); /* armed for seconds at most */
 }
 
 static void expire_timers(void)
 {
-	uint64_t now = now_ns();
+	uint64_t now = guest.loop.now_ns = now_ns();
 
 restart: /* a timer's function may change the list */
 	for (struct timer *timer = guest.loop.timers; timer; timer = timer->next)

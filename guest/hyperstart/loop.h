@@ -22,6 +22,7 @@ struct loop {
 	struct epoll_event batch[32];
 	int count;
 	struct timer *timers;
+	uint64_t now_ns; /* when it last had to know: in this turn, while there are timers */
 };
 
 int loop_open(void);

@@ -136,7 +136,7 @@ static int make_run_directory(void)
 	return 0;
 }
 
-/* Containers may read nothing of us, and the kernel is to kill anything before us. */
+/* Containers may read nothing of us.  When memory runs out, the kernel kills anything but its PID 1. */
 static void protect_self(void)
 {
 	const struct rlimit files = { OPEN_FILES, OPEN_FILES };
@@ -145,8 +145,6 @@ static void protect_self(void)
 	if (guest.is_mapped)
 		return; /* /proc/self would be closed to ourselves */
 	prctl(PR_SET_DUMPABLE, 0);
-	if (!guest.in_namespaces)
-		write_text(AT_FDCWD, "/proc/self/oom_score_adj", "-1000");
 }
 
 /* --- Signals --- */

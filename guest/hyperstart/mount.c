@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "fd.h"
 #include "kernel.h"
@@ -43,7 +44,7 @@ int mount_copy(int fd, const char *name, bool recursive, unsigned int attributes
 {
 	struct mount_attributes change = { .set = attributes };
 	unsigned int depth = recursive ? AT_RECURSIVE_ : 0;
-	cleanup_fd int mount = sys_clone_tree(fd, depth);
+	cleanup_fd int mount = sys_clone_tree(fd, "", depth);
 
 	if (mount < 0)
 		return failed("copy mount", name);
@@ -58,14 +59,23 @@ int mount_at(int mount, int root, const char *path, bool is_directory)
 
 	if (target < 0)
 		return target;
-	return sys_move_mount(mount, target) ? failed("mount on", path) : 0;
+	return sys_move_mount(mount, "", target, "") ? failed("mount on", path) : 0;
 }
 
 int mount_move(const char *from, int root, const char *path)
 {
-	cleanup_fd int mount = open(from, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	cleanup_fd int target = make_mount_point(root, path, true);
 
-	return mount < 0 ? failed("open", from) : mount_at(mount, root, path, true);
+	if (target < 0)
+		return target;
+	return sys_move_mount(AT_FDCWD, from, target, "") ? failed("mount on", path) : 0;
+}
+
+int mount_in_new(int mount, const char *from, int parent, const char *name)
+{
+	if (mkdirat(parent, name, 0755))
+		return failed("make directory", name);
+	return sys_move_mount(mount, from, parent, name) ? failed("mount on", name) : 0;
 }
 
 int mount_plain(const char *fstype, const char *target, const struct mount_option *options,

@@ -27,6 +27,11 @@ int mount_copy(int fd, const char *name, bool recursive, unsigned int attributes
 int mount_at(int mount, int root, const char *path, bool is_directory);
 /* Move what is mounted on `from` in this mount namespace, with all on it, to `path` inside `root`. */
 int mount_move(const char *from, int root, const char *path);
+/*
+ * Put `mount`, detached, or what is mounted on `from` when that is not empty, on the directory `name`, which
+ * is made in `parent`: of a file system that is our own yet, so nothing has to be resolved.
+ */
+int mount_in_new(int mount, const char *from, int parent, const char *name);
 /* mount_new() at a path that is there. */
 int mount_plain(const char *fstype, const char *target, const struct mount_option *options,
 		unsigned int attributes);

@@ -45,17 +45,28 @@ static bool split(const char *path, char parent[PATH_MAX], const char **name)
 	return true;
 }
 
+/* A new file's descriptor; -EEXIST: there is something, or there is now. */
 static int make_entry(int parent, const char *name, bool is_directory)
 {
 	int fd;
 
 	if (is_directory)
-		return mkdirat(parent, name, 0755) && errno != EEXIST ? -errno : 0;
+		return mkdirat(parent, name, 0755) && errno != EEXIST ? -errno : -EEXIST;
 	fd = openat(parent, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_WRONLY, 0644);
-	if (fd < 0)
-		return errno == EEXIST ? 0 : -errno;
-	close(fd);
-	return 0;
+	return fd < 0 ? -errno : fd;
+}
+
+/* In a directory that is there, as /etc mostly is. */
+static int make_file(int root, const char *path)
+{
+	struct open_how_args how = {
+		.flags = O_CREAT | O_EXCL | O_CLOEXEC | O_WRONLY,
+		.mode = 0644,
+		.resolve = RESOLVE_IN_ROOT_ | RESOLVE_NO_MAGICLINKS_,
+	};
+	int fd = sys_openat2(root, path, &how);
+
+	return fd < 0 ? -errno : fd;
 }
 
 static int make_path(int root, const char *path, bool is_directory, int links);
@@ -81,22 +92,25 @@ static int make_link_target(int root, int parent_fd, const char *parent, const c
 static int make_path(int root, const char *path, bool is_directory, int links)
 {
 	int flags = O_PATH | (is_directory ? O_DIRECTORY : 0);
-	int fd = open_in_root(root, path, flags), result;
+	int fd = open_in_root(root, path, flags);
 	char parent[PATH_MAX];
 	const char *name;
 
-	if (fd != -ENOENT)
+	if (fd == -ENOENT && !is_directory)
+		fd = make_file(root, path);
+	if (fd != -ENOENT && fd != -EEXIST && fd != -EAGAIN)
 		return fd;
 	if (!split(path, parent, &name))
 		return -ENOENT;
-	cleanup_fd int parent_fd = make_path(root, parent, true, links);
-	if (parent_fd < 0)
-		return parent_fd;
-	result = make_entry(parent_fd, name, is_directory);
-	if (result)
-		return result;
+	cleanup_fd int made = parent[0] ? make_path(root, parent, true, links) : -1;
+	if (parent[0] && made < 0)
+		return made;
+	int above = parent[0] ? made : root;
+	fd = make_entry(above, name, is_directory);
+	if (fd != -EEXIST)
+		return fd;
 	fd = open_in_root(root, path, flags);
-	return fd == -ENOENT ? make_link_target(root, parent_fd, parent, name, is_directory, links) : fd;
+	return fd == -ENOENT ? make_link_target(root, above, parent, name, is_directory, links) : fd;
 }
 
 /* Bounded by PATH_MAX: each level of the recursion above has a shorter path. */

@@ -10,7 +10,7 @@
 int open_in_root(int root, const char *path, int flags);
 /* O_PATH of the directory, made with its parents (0755) when absent. */
 int make_directory(int root, const char *path);
-/* O_PATH of what a mount can be put on: made when absent, as Docker does. */
+/* What a mount can be put on: made when absent, as Docker does. */
 int make_mount_point(int root, const char *path, bool is_directory);
 
 /* The first line of a small file, without its newline. */

@@ -114,6 +114,8 @@ static int init_set_up(const struct msg_set_up_pod *message)
 	int result = 0;
 
 	prctl(PR_SET_NAME, "hyperstart");
+	if (!guest.in_namespaces) /* with it the kernel would end the whole pod */
+		write_text(AT_FDCWD, "/proc/self/oom_score_adj", "-1000");
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		return failed("mount private", "/");
 	if (message->hostname[0] && sethostname(message->hostname, strlen(message->hostname)))

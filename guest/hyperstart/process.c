@@ -82,8 +82,10 @@ static struct process *process_new(const struct msg_start_process *message, stru
 	process->is_starting = true;
 	process->terminal = -1;
 	process->job.watch.fd = -1;
-	if (container && container->cgroup >= 0)
+	if (container && container->cgroup >= 0 && container->has_run)
 		process->oom_kills = cgroup_oom_kills(container->cgroup);
+	if (container)
+		container->has_run = true;
 	input_open(&process->input, process, -1, false);
 	output_open(&process->outputs[0], process, STREAM_STDOUT, -1);
 	output_open(&process->outputs[1], process, STREAM_STDERR, -1);

@@ -42,6 +42,15 @@ static int open_writable(const struct msg_source *source)
 	return result ? result : make_directory(AT_FDCWD, MEMORY_DIRECTORY);
 }
 
+/* In a directory that is new mostly: so it is made before it is looked for. */
+static int make_inner(int parent, const char *name)
+{
+	if (mkdirat(parent, name, 0755) && errno != EEXIST)
+		return failed("make directory", name);
+	int fd = open_in_root(parent, name, O_PATH | O_DIRECTORY);
+	return fd < 0 ? failed_with(-fd, "make directory", name) : fd;
+}
+
 static int mount_overlay(int lower, int upper, int work)
 {
 	const struct proc_path lower_path = fd_path(lower), upper_path = fd_path(upper),
@@ -65,8 +74,8 @@ static int build_overlay(const struct msg_create_container *message)
 
 	if (lower < 0 || writable < 0)
 		return -guest.failure.error;
-	cleanup_fd int upper = make_directory(writable, "upper");
-	cleanup_fd int work = make_directory(writable, "work");
+	cleanup_fd int upper = make_inner(writable, "upper");
+	cleanup_fd int work = make_inner(writable, "work");
 	if (upper < 0 || work < 0)
 		return -guest.failure.error;
 	return mount_overlay(lower, upper, work);
@@ -97,7 +106,7 @@ static int bind_device(int dev, const char *name)
 	char path[32];
 
 	snprintf(path, sizeof(path), "/dev/%s", name);
-	cleanup_fd int node = open(path, O_PATH | O_CLOEXEC);
+	cleanup_fd int node = openat(AT_FDCWD, path, O_PATH | O_CLOEXEC);
 	cleanup_fd int copy = node < 0 ? failed("open", path) : mount_copy(node, path, false, 0);
 	return copy < 0 ? copy : mount_at(copy, dev, name, false);
 }
@@ -130,10 +139,10 @@ static int build_dev(int root, int terminals)
 	if (!result)
 		result = make_devices(dev);
 	if (!result)
-		result = mount_at(terminals, dev, "pts", true);
+		result = mount_in_new(terminals, "", dev, "pts");
 	if (!result)
-		result = mount_move(SHM_DIRECTORY, dev, "shm");
-	return result ? result : mount_move(TEMPLATE_DIRECTORY "/mqueue", dev, "mqueue");
+		result = mount_in_new(AT_FDCWD, SHM_DIRECTORY, dev, "shm");
+	return result ? result : mount_in_new(AT_FDCWD, TEMPLATE_DIRECTORY "/mqueue", dev, "mqueue");
 }
 
 /* --- /sys/fs/cgroup --- */
@@ -152,18 +161,31 @@ static int build_cgroup(int root)
 
 /* --- Files --- */
 
-static int write_file(int root, int directory, const char *name, const struct msg_file *file)
+/* It is root's, and has its permissions, from the start; set-user-ID would not outlive a change of owner. */
+static int dress_file(int root, int fd, const struct msg_file *file)
 {
 	static struct user owner;
-	cleanup_fd int fd = openat(directory, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+
+	if (file->owner[0] && user_find(root, file->owner, NULL, 0, &owner))
+		return -guest.failure.error;
+	if (file->owner[0] && fchown(fd, owner.uid, owner.gid))
+		return failed("chown", file->path);
+	if (file->mode & 07000 && fchmod(fd, file->mode & 07777))
+		return failed("chmod", file->path);
+	return 0;
+}
+
+/* The descriptor of a new file, with all that it is to be. */
+static int write_file(int root, int directory, const char *name, const struct msg_file *file)
+{
+	cleanup_fd int fd =
+		openat(directory, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, file->mode & 0777);
 	int result = fd < 0 ? -errno : write_all(fd, file->data.data, file->data.size);
 
-	owner = (struct user){ 0 };
-	if (!result && file->owner[0] && user_find(root, file->owner, NULL, 0, &owner))
-		return -guest.failure.error;
-	if (!result && (fchown(fd, owner.uid, owner.gid) || fchmod(fd, file->mode & 07777)))
-		result = -errno;
-	return result ? failed_with(-result, "write", file->path) : 0;
+	if (result)
+		return failed_with(-result, "write", file->path);
+	result = dress_file(root, fd, file);
+	return result ? result : steal_fd(&fd);
 }
 
 static bool is_mount_target(const struct msg_create_container *message, const char *path)
@@ -176,9 +198,8 @@ static bool is_mount_target(const struct msg_create_container *message, const ch
 
 static int build_file(int root, int directory, const char *name, const struct msg_file *file)
 {
-	int result = write_file(root, directory, name, file);
-	cleanup_fd int fd = result ? -1 : openat(directory, name, O_PATH | O_CLOEXEC);
-	cleanup_fd int copy = fd < 0 ? result : mount_copy(fd, file->path, false, 0);
+	cleanup_fd int fd = write_file(root, directory, name, file);
+	cleanup_fd int copy = fd < 0 ? fd : mount_copy(fd, file->path, false, 0);
 
 	return copy < 0 ? copy : mount_at(copy, root, file->path, false);
 }
@@ -187,9 +208,11 @@ static int build_file(int root, int directory, const char *name, const struct ms
 static int build_files(int root, const struct msg_create_container *message)
 {
 	const struct mount_option options[] = { { "mode", "700" }, { "size", "2m" }, { NULL, NULL } };
-	int result = message->files_count ? mount_plain("tmpfs", FILES_DIRECTORY, options, 0) : 0;
-	cleanup_fd int directory = result ? -1 : open(FILES_DIRECTORY, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup_fd int directory = message->files_count ? mount_new("tmpfs", NULL, options, 0) : -1;
 
+	if (!message->files_count || directory < 0)
+		return message->files_count ? directory : 0;
+	int result = mount_at(directory, AT_FDCWD, FILES_DIRECTORY, true);
 	for (uint32_t i = 0; !result && i < message->files_count; i++) {
 		char name[16];
 		snprintf(name, sizeof(name), "%u", i);
@@ -261,6 +284,7 @@ int root_build(const struct container *container, const struct msg_create_contai
 		return result;
 	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		return failed("unshare", "mounts");
+	close_later = !message->mounts_count; /* a volume may need many, and the locks of disks are let go */
 	cleanup_fd int root = build_overlay(message);
 	if (root < 0)
 		return root;

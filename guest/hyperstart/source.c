@@ -55,7 +55,9 @@ int source_mount(const struct msg_source *source)
 {
 	if (source->slot == NO_SLOT || source->slot == SHARE_SLOT)
 		return 0;
-	cleanup_fd int lock = open("/run/hyper", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (disk_is_mounted(source->slot)) /* and stays so: a container that is being made has it already */
+		return 0;
+	cleanup_fd int lock = openat(AT_FDCWD, "/run/hyper", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (lock < 0 || flock(lock, LOCK_EX))
 		return failed("lock", "/run/hyper");
 	return disk_mount(source->slot);
@@ -69,7 +71,7 @@ int source_root(const struct msg_source *source)
 		strcpy(path, SHARE_DIRECTORY);
 	else if (source->slot != NO_SLOT)
 		disk_path(source->slot, path);
-	int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return fd < 0 ? failed("open", path) : fd;
 }
 
@@ -77,8 +79,10 @@ int source_open(const struct msg_source *source, bool may_be_file)
 {
 	cleanup_fd int root = source_root(source);
 
-	if (root < 0)
-		return root;
+	if (root < 0 || (!source->path[0] && may_be_file))
+		return steal_fd(&root);
+	if (source->slot != SHARE_SLOT && !may_be_file)
+		return make_directory(root, source->path);
 	int fd = open_in_root(root, source->path, O_PATH);
 	if (fd >= 0 && may_be_file)
 		return fd;

@@ -54,8 +54,8 @@ static int open_pipes(struct process *process, bool has_stdin, struct stdio *std
 
 	if (has_stdin)
 		result = open_pipe(&input, &stdio->fds[0], true);
-	else if ((stdio->fds[0] = fcntl(guest.null, F_DUPFD_CLOEXEC, 3)) < 0)
-		result = failed("dup", "null");
+	else
+		stdio->fds[0] = guest.null;
 	input_open(&process->input, process, input, false);
 	for (uint8_t i = 0; !result && i < 2; i++) {
 		int ours = -1;
@@ -74,5 +74,6 @@ int stdio_open(struct process *process, const struct msg_start_process *message,
 void stdio_close(struct stdio *stdio)
 {
 	for (int i = 0; i < (stdio->is_terminal ? 1 : 3); i++)
-		close_fd(&stdio->fds[i]);
+		if (stdio->fds[i] != guest.null)
+			close_fd(&stdio->fds[i]);
 }

@@ -17,6 +17,8 @@
 
 #define FILES 4 /* the pipe to report through, and three streams */
 
+bool close_later;
+
 struct order {
 	uint8_t is_alike; /* the peer's version, as the session has it */
 	uint8_t is_terminal;

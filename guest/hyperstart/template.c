@@ -25,53 +25,46 @@ static const struct {
 	{ "mqueue", TEMPLATE_DIRECTORY "/mqueue", MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC },
 };
 
-/* As Docker: what tells too much of the machine, or would change it. */
-static const char *const masked[] = {
-	"/proc/acpi",	    "/proc/asound",	   "/proc/interrupts",	"/proc/kcore",
-	"/proc/keys",	    "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
-	"/proc/timer_list", "/proc/timer_stats",   "/sys/firmware",	"/sys/devices/virtual/powercap",
+/* As Docker: what tells too much of the machine, or would change it.  None is behind a symbolic link. */
+static const struct {
+	const char *path;
+	bool is_directory;
+} masked[] = {
+	{ "proc/acpi", true },	       { "proc/asound", true },	 { "proc/interrupts", false },
+	{ "proc/kcore", false },       { "proc/keys", false },	 { "proc/latency_stats", false },
+	{ "proc/sched_debug", false }, { "proc/scsi", true },	 { "proc/timer_list", false },
+	{ "proc/timer_stats", false }, { "sys/firmware", true }, { "sys/devices/virtual/powercap", true },
 };
-static const char *const frozen[] = { "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
-				      "/proc/sysrq-trigger" };
+static const char *const frozen[] = { "proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger" };
 
-/* A copy of this namespace's own: of guest.null, which may be another's, no copy could be made. */
-static int copy_null(void)
+static int mask(int root, const char *path, bool is_directory)
 {
-	cleanup_fd int null = open("/dev/null", O_PATH | O_CLOEXEC);
-
-	return null < 0 ? failed("open", "/dev/null") : mount_copy(null, "/dev/null", false, 0);
-}
-
-static int mask(int root, const char *path)
-{
-	cleanup_fd int target = open_in_root(root, path, O_PATH | O_NOFOLLOW);
-	struct stat status;
-
-	if (target < 0 || fstat(target, &status))
+	if (faccessat(root, path, F_OK, 0))
 		return 0; /* this kernel does not have it */
-	cleanup_fd int cover =
-		S_ISDIR(status.st_mode) ? mount_new("tmpfs", NULL, NULL, MOUNT_RDONLY) : copy_null();
+	/* of guest.null, which may be another namespace's, no copy could be made */
+	cleanup_fd int cover = is_directory ? mount_new("tmpfs", NULL, NULL, MOUNT_RDONLY)
+					    : sys_clone_tree(AT_FDCWD, "/dev/null", 0);
 	if (cover < 0)
-		return cover;
-	return sys_move_mount(cover, target) ? failed("mask", path) : 0;
+		return is_directory ? cover : failed("copy mount", "/dev/null");
+	return sys_move_mount(cover, "", root, path) ? failed("mask", path) : 0;
 }
 
 static int freeze(int root, const char *path)
 {
-	cleanup_fd int target = open_in_root(root, path, O_PATH | O_NOFOLLOW);
+	struct mount_attributes change = { .set = MOUNT_RDONLY };
+	cleanup_fd int copy = sys_clone_tree(root, path, 0);
 
-	if (target < 0)
-		return 0;
-	cleanup_fd int copy = mount_copy(target, path, false, MOUNT_RDONLY);
 	if (copy < 0)
-		return copy;
-	return sys_move_mount(copy, target) ? failed("mount read-only", path) : 0;
+		return errno == ENOENT ? 0 : failed("copy mount", path);
+	if (sys_mount_setattr(copy, 0, &change) || sys_move_mount(copy, "", root, path))
+		return failed("mount read-only", path);
+	return 0;
 }
 
 /* The kernel made its own once, for the template: each copy shows another. */
 static int show_boot_id(int root)
 {
-	cleanup_fd int id = open(BOOT_ID_FILE, O_PATH | O_CLOEXEC);
+	cleanup_fd int id = openat(AT_FDCWD, BOOT_ID_FILE, O_PATH | O_CLOEXEC);
 
 	if (id < 0)
 		return 0; /* this machine is no copy */
@@ -79,7 +72,7 @@ static int show_boot_id(int root)
 	cleanup_fd int copy = target < 0 ? target : mount_copy(id, BOOT_ID_FILE, false, MOUNT_RDONLY);
 	if (copy < 0)
 		return copy;
-	return sys_move_mount(copy, target) ? failed("mount", BOOT_ID_SETTING) : 0;
+	return sys_move_mount(copy, "", target, "") ? failed("mount", BOOT_ID_SETTING) : 0;
 }
 
 static int restrict_all(int root)
@@ -87,7 +80,7 @@ static int restrict_all(int root)
 	int result = 0;
 
 	for (size_t i = 0; !result && i < LENGTH(masked); i++)
-		result = mask(root, masked[i]);
+		result = mask(root, masked[i].path, masked[i].is_directory);
 	for (size_t i = 0; !result && i < LENGTH(frozen); i++)
 		result = freeze(root, frozen[i]);
 	return result ? result : show_boot_id(root);
@@ -112,7 +105,7 @@ int template_build(void)
 {
 	if (!access(WHOLE, F_OK))
 		return 0;
-	cleanup_fd int lock = open("/run/hyper", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup_fd int lock = openat(AT_FDCWD, "/run/hyper", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (lock < 0 || flock(lock, LOCK_EX))
 		return failed("lock", "/run/hyper");
 	return access(WHOLE, F_OK) ? build() : 0;
