@@ -12,6 +12,7 @@
 #include "fd.h"
 #include "guest.h"
 #include "kernel.h"
+#include "pages.h"
 #include "path.h"
 
 #define DEADLINE_MS 60000
@@ -134,6 +135,9 @@ pid_t job_start(struct job *job, const struct place *place, void (*done)(struct 
 	pid_t pid = fork_at(place);
 	if (pid < 0)
 		return failed("clone", "job");
+	pages_take();
+	if (pid == 0)
+		pages_find();
 	if (pid == 0) {
 		job->pipe = steal_fd(&write_end);
 		return 0;
