@@ -33,11 +33,7 @@ async def set_up(pod: Pod, running: Running) -> SetUp:
     mounts = [await mounting.guest_mounts(pod, container) for container in wanted]
     requests: list[Awaitable[object]] = []
     if not running.has_pod:
-        setup = messages.set_up_pod(
-            pod.record, running.hypervisor.capabilities, clock_ns=time.time_ns(), entropy=os.urandom(64)
-        )
-        requests.append(running.agent.request(setup))
-        requests += network.set_up(pod, running)
+        requests += set_up_pod(pod, running)
     roots = list(zip(wanted, mounts, strict=True))
     in_turn = _share_populated(mounts)
     if in_turn:
@@ -59,6 +55,15 @@ async def _create_in_turn(
 ) -> None:
     for container, mounts in roots:
         await _create(pod, running, container, mounts)
+
+
+def set_up_pod(pod: Pod, running: Running) -> list[Awaitable[object]]:
+    """Requests for what its containers share."""
+    setup = messages.set_up_pod(
+        pod.record, running.hypervisor.capabilities, clock_ns=time.time_ns(), entropy=os.urandom(64)
+    )
+    running.has_pod = True  # it is asked for
+    return [running.agent.request(setup), *network.set_up(pod, running)]
 
 
 async def mount(pod: Pod, running: Running, container: Container) -> None:

@@ -138,9 +138,9 @@ async def _resume(pod: Pod, running: Running, container: Container) -> None:
 
 
 async def _start_process(pod: Pod, running: Running, container: Container) -> None:
-    message = messages.start_container(container.record, pod.record, process=pod.next_process())
     container.log.restart()
-    pod.save_process(container, ContainerState.CREATED, ProcessRecord(number=message.process))
+    number = pod.decide_process(container)
+    message = messages.start_container(container.record, pod.record, process=number)
     await processes.start(running, message)
     _follow(pod, running, container)
 

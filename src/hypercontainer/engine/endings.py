@@ -35,13 +35,24 @@ async def end_processes(pod: Pod, containers: Sequence[Container], timeout_s: fl
 
     None: the grace that the pod asks for.
     """
-    runs = [(c, c.run) for c in containers if c.run is not None and c.run.is_running]
-    await asyncio.gather(*(_signal(run, container.record.stop_signal) for container, run in runs))
-    if not await _ended([run for _, run in runs], _grace_s(pod) if timeout_s is None else timeout_s):
-        await asyncio.gather(*(_signal(run, signal.SIGKILL, whole_container=True) for _, run in runs))
-        await _ended([run for _, run in runs], _KILLED_TIMEOUT_S)
-    for container, _ in runs:
+    running = [(c, c.run) for c in containers if c.run is not None and c.run.is_running]
+    runs = [run for _, run in running]
+    grace_s = _grace_s(pod) if timeout_s is None else timeout_s
+    stops = asyncio.gather(*(_signal(run, container.record.stop_signal) for container, run in running))
+    if grace_s <= 0:  # one way to the guest and back for both
+        await asyncio.gather(stops, _kill(runs))
+        await _ended(runs, _KILLED_TIMEOUT_S)
+    else:
+        await stops
+        if not await _ended(runs, grace_s):
+            await _kill(runs)
+            await _ended(runs, _KILLED_TIMEOUT_S)
+    for container, _ in running:
         lose(pod, container, "")
+
+
+async def _kill(runs: Sequence[ProcessRun]) -> None:
+    await asyncio.gather(*(_signal(run, signal.SIGKILL, whole_container=True) for run in runs))
 
 
 def _grace_s(pod: Pod) -> float:

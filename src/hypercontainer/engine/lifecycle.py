@@ -37,8 +37,7 @@ async def start(pod: Pod) -> None:
         if pod.record.target == "removed":
             raise InvalidState(f"pod {pod.record.name} is being removed")
         endings.give_up_restarts(pod)
-        for container in pod.containers:
-            pod.save_container(container, target="running", restarts=0, pause=Pause())
+        pod.save_containers(pod.containers, target="running", restarts=0, pause=Pause())
         await _start(pod, pod.containers, pause=Pause())
 
 
@@ -110,8 +109,7 @@ async def _start(pod: Pod, chosen: list[Container], *, pause: Pause) -> None:
     pod.timeline = StartTimeline(since_ns=time.monotonic_ns())
     pod.timeline.mark("start begins")
     pod.decide(target="running", reason="", paused=False, pause=pause)
-    for container in chosen:
-        pod.save_process(container, ContainerState.CREATED, ProcessRecord())
+    pod.save_containers(chosen, state=ContainerState.CREATED, process=ProcessRecord())
     try:
         driver, machine = await launch.launch(pod)
         await run_on(pod, driver, machine)

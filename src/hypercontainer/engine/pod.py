@@ -11,6 +11,7 @@ that an earlier daemon left anywhere to where it belongs.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -115,6 +116,17 @@ class Pod:
         self.decide(next_process=number + 1)
         return number
 
+    def decide_process(self, container: Container) -> int:
+        """As ``next_process``, for the main process of ``container``, which is recorded with it."""
+        number = self.record.next_process
+        own = msgspec.structs.replace(self.record, next_process=number + 1)
+        record = msgspec.structs.replace(
+            container.record, state=ContainerState.CREATED, process=ProcessRecord(number=number)
+        )
+        self.host.records.save_containers(record, pod=own)
+        self.record, container.record = own, record
+        return number
+
     def decide(self, **changes: object) -> None:
         """Record what is about to be done; Unavailable when it cannot be, and then it is not done."""
         record = msgspec.structs.replace(self.record, **changes)
@@ -132,9 +144,14 @@ class Pod:
 
     def save_container(self, container: Container, **changes: object) -> None:
         """Record what has happened to a container."""
-        container.record = msgspec.structs.replace(container.record, **changes)
+        self.save_containers([container], **changes)
+
+    def save_containers(self, containers: Sequence[Container], **changes: object) -> None:
+        """Record what has happened to several containers, at once."""
+        for container in containers:
+            container.record = msgspec.structs.replace(container.record, **changes)
         with despite_full_disk():
-            self.host.records.save_container(container.record)
+            self.host.records.save_containers(*(container.record for container in containers))
 
     def adopt(self, record: ContainerRecord, spec: PodSpec) -> Container:
         """Another container, and what the pod's spec is with it.  Conflict when its name is taken."""

@@ -195,13 +195,17 @@ class Records:
 
     def save_container(self, container: ContainerRecord) -> None:
         """A name that was given free, as the pod is being removed, stays free: another may have it by now."""
-        self._execute(
-            "UPDATE containers SET name = iif(name IS NULL, NULL, ?), body = ? WHERE id = ?",
-            container.name,
-            msgspec.msgpack.encode(container),
-            container.id,
-        )
-        self._listener.record(container)
+        self.save_containers(container)
+
+    def save_containers(self, *containers: ContainerRecord, pod: PodRecord | None = None) -> None:
+        """As ``save_container``, of several at once, and with them their pod."""
+        with self._writing():
+            for container in containers:
+                self._update_container(container)
+            if pod is not None:
+                self._update_pod(pod)
+        for record in (*containers, *([pod] if pod is not None else [])):
+            self._listener.record(record)
 
     def add_exec(self, exec_: ExecRecord) -> None:
         body = msgspec.msgpack.encode(exec_)
@@ -260,6 +264,12 @@ class Records:
         self._database.execute("UPDATE pods SET name = ?, body = ? WHERE id = ?", (name, body, pod.id))
         if pod.target == "removed":
             self._database.execute("UPDATE containers SET name = NULL WHERE pod = ?", (pod.id,))
+
+    def _update_container(self, container: ContainerRecord) -> None:
+        self._database.execute(
+            "UPDATE containers SET name = iif(name IS NULL, NULL, ?), body = ? WHERE id = ?",
+            (container.name, msgspec.msgpack.encode(container), container.id),
+        )
 
     def _insert_container(self, container: ContainerRecord) -> None:
         row = (container.id, container.pod, container.name, msgspec.msgpack.encode(container))

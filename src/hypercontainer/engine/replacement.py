@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Mapping
 
 import msgspec
 
-from hypercontainer.engine import endings, launch, lifecycle, mounting, network, slots, volumes
+from hypercontainer.engine import conduct, endings, launch, lifecycle, mounting, network, slots, volumes
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.records import Pause, ProcessRecord
 from hypercontainer.engine.running import Running, before_end, deadline
@@ -166,12 +166,10 @@ def _give(old: Pod, new: Pod, *, lease: Lease | None, held: slots.Slots) -> None
 
     Before it, what a daemon that is killed right after it must find: which containers are to run.
     """
-    for container in new.containers:
-        process = ProcessRecord()
-        state = ContainerState.CREATED
-        new.save_container(
-            container, target="running", state=state, process=process, restarts=0, pause=Pause()
-        )
+    process, state = ProcessRecord(), ContainerState.CREATED
+    new.save_containers(
+        new.containers, target="running", state=state, process=process, restarts=0, pause=Pause()
+    )
     given = msgspec.structs.replace(
         new.record,
         target="running",
@@ -232,21 +230,35 @@ async def _set_up_afresh(
     pod: Pod, running: Running, before: Lease | None, after: Lease | None, had: slots.Slots
 ) -> None:
     switching = asyncio.ensure_future(_switch(pod, before, after))
+    early: list[asyncio.Future[object]] = []
     try:
         async with deadline(_TEAR_DOWN_TIMEOUT_S, "the guest did not let go of the pod that it had"):
             await running.agent.request(TearDownPod())
         pod.timeline.mark("torn down")
+        early = _set_up_early(pod, running)
         await mounting.hide(running.machine, running.machine.shares())
         await launch.swap(pod, running.machine, _changes(pod, had))
         await mounting.show(pod, running.machine)
         pod.timeline.mark("disks swapped")
         await switching
+    except BaseException:
+        for request in early:
+            request.cancel()
+        raise
     finally:
         switching.cancel()
     await asyncio.gather(
+        *early,
         *(running.agent.request(ForgetProcess(process)) for process in _stale(running)),
         lifecycle.bring_up(pod, running),
     )
+
+
+def _set_up_early(pod: Pod, running: Running) -> list[asyncio.Future[object]]:
+    """The guest makes the pod while its disks are swapped, unless the share, which it mounts, changes too."""
+    if running.machine.shares() or mounting.shares(pod):
+        return []
+    return [asyncio.ensure_future(request) for request in conduct.set_up_pod(pod, running)]
 
 
 def _changes(pod: Pod, had: slots.Slots) -> dict[int, str]:
