@@ -78,6 +78,15 @@ async def test_a_hostile_passwd_gives_no_user_and_no_harm(pod: Pod, script: str)
 
 
 @as_root
+@pytest.mark.parametrize("length", [4094, 4095, 4096, 4097, 8192, 12_000])
+async def test_a_long_line_of_passwd_hides_none_behind_it(pod: Pod, length: int) -> None:
+    await pod.shell(f"head -c {length} /dev/zero | tr '\\0' ':' >/etc/passwd")
+    await pod.shell("printf '\\nann:x:7:8::/:/\\njoe:x:5:6::/home:/' >>/etc/passwd")
+    for user, ids in (("ann", "7 8"), ("joe", "5 6")):
+        assert await pod.output("echo $(id -u) $(id -g)", user=user) == f"{ids}\n"
+
+
+@as_root
 async def test_names_in_a_hostile_passwd_are_no_other_user(pod: Pod) -> None:
     await pod.output(
         "printf 'x\\njoe\\n:joe:x:0:0:\\njoe2:x:0:0::/:\\n joe:x:0:0::/:\\n' >/etc/passwd;"

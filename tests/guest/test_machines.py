@@ -121,6 +121,12 @@ async def test_a_pod_is_replaced_by_another_in_the_same_machine(vm: Pod) -> None
         assert (await finish(process)).status == 137
 
 
+async def test_when_memory_runs_out_the_pods_init_is_spared_and_its_processes_are_not(vm: Pod) -> None:
+    await vm.set_up()
+    await vm.create()
+    assert await vm.output("cat /proc/self/oom_score_adj /proc/1/oom_score_adj") == "0\n-1000\n"
+
+
 async def test_limits_hold(vm: Pod) -> None:
     await vm.set_up()
     await vm.create("small", memory_bytes=16 * MIB, cpu_millis=500, pids=20)
