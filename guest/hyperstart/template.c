@@ -61,7 +61,7 @@ static int freeze(int root, const char *path)
 	return 0;
 }
 
-/* The kernel made its own once, for the template: each copy shows another. */
+/* The kernel keeps the one that it was first asked for, maybe in the template: each copy shows another. */
 static int show_boot_id(int root)
 {
 	cleanup_fd int id = openat(AT_FDCWD, BOOT_ID_FILE, O_PATH | O_CLOEXEC);

@@ -33,6 +33,7 @@ LANES = {
     "kvm": (
         *("-v", "--color=no", "--tb=short", "-k", "kvm"),
         *("tests/lanes", "tests/e2e/test_life.py", "tests/hypervisors/test_promises.py"),
+        "tests/hypervisors/test_templates.py",
     )
 }
 BOOTS = 2  # the second when the first did not come up, and said so
