@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from hypercontainer.engine import engine as engine_module
+from hypercontainer.engine import output as output_module
 from hypercontainer.engine.engine import Engine
 from hypercontainer.errors import (
     Conflict,
@@ -117,6 +118,28 @@ async def test_always_starts_it_again_and_who_is_attached_sees_one_run(engine: E
     await engine.stop_pod(pod.id)
     assert engine.container(pod.id).state is ContainerState.EXITED
     assert engine.pod(pod.id).state is PodState.CREATED
+
+
+async def test_a_process_that_has_ended_before_it_is_told_is_resized_and_signalled_in_vain(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output_module, "FOLLOWER_LAG", 1000)  # its end is told when its output is read
+    pod = await running(engine, {})
+    script = "head -c 50000 /dev/zero"
+    exec_ = await engine.create_exec(pod, ExecSpec(command=("sh", "-c", script), terminal=True))
+    attachment = await engine.start_exec(exec_.id)
+    await until_gone(engine, pod, script)
+    await attachment.resize(rows=24, columns=80)
+    await attachment.signal(signal.SIGTERM)
+    assert sum([len(data) async for _, data in attachment.output()]) == 50000
+    assert await attachment.exit_code() == 0
+    attachment.close()
+
+
+async def until_gone(engine: Engine, pod: str, script: str) -> None:
+    async with asyncio.timeout(20):
+        while any(script in process.command for process in await engine.pod_processes(pod)):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
 
 async def test_stop_ends_a_container_that_waits_to_be_started_again(engine: Engine) -> None:

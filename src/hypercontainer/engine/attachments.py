@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import contextlib
+import errno
+from collections.abc import AsyncIterator, Callable, Iterator
 
 from hypercontainer.engine.follower import Follower
 from hypercontainer.engine.output import OutputLog
@@ -10,7 +12,7 @@ from hypercontainer.engine.process import ProcessRun, exit_code
 from hypercontainer.engine.records import ProcessRecord
 from hypercontainer.engine.streams import Attachment, Seen
 from hypercontainer.engine.timeline import StartTimeline
-from hypercontainer.errors import InvalidState
+from hypercontainer.errors import GuestError, InvalidState
 from hypercontainer.guest.protocol import ResizeTerminal, Stream
 from hypercontainer.model.rest import TimelineView
 
@@ -23,6 +25,16 @@ def follow_again(log: OutputLog, seen: Seen, name: str) -> Follower:
         )
     start = log.position_of(seen.offsets)
     return log.follow(start, throttle=True, seen=seen.offsets)
+
+
+@contextlib.contextmanager
+def _unless_ended(*refusals: int) -> Iterator[None]:
+    """What a process was asked that has ended in the guest is no error, though its end was not told yet."""
+    try:
+        yield
+    except GuestError as error:
+        if error.errno not in {errno.ESRCH, *refusals}:
+            raise
 
 
 class ProcessAttachment(Attachment):
@@ -71,11 +83,13 @@ class ProcessAttachment(Attachment):
 
     async def resize(self, *, rows: int, columns: int) -> None:
         if run := self._running:
-            await run.agent.request(ResizeTerminal(run.record.number, rows, columns))
+            with _unless_ended(errno.ENOTTY if self.terminal else 0):
+                await run.agent.request(ResizeTerminal(run.record.number, rows, columns))
 
     async def signal(self, number: int) -> None:
         if run := self._running:
-            await run.signal(number)
+            with _unless_ended():
+                await run.signal(number)
 
     async def exit_code(self) -> int:
         return exit_code(self._record if self._run is None else await self._run.wait())
