@@ -119,6 +119,7 @@ class Place:
         assert self.templates
         directory = self.templates / f"{config.vcpus}-{config.memory_mib}-{len(config.nics)}"
         if not (directory / "whole").exists():
+            shutil.rmtree(directory, ignore_errors=True)  # whoever made it was cancelled
             directory.mkdir()
             machine = await self.hypervisor.launch(a_blank(config, directory), self.run_dir())
             try:

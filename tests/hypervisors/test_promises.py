@@ -126,6 +126,8 @@ async def test_no_zombie_stays_with_the_launcher(place: Place) -> None:
 
 
 async def test_a_launch_that_is_cancelled_leaves_nothing(place: Place) -> None:
+    if place.templates:
+        await place.template(place.config())
     for delay in (0.0, 0.002, 0.01, 0.05):
         run_dir = place.run_dir()
         launch = asyncio.ensure_future(place.launch(place.config(), run_dir))
