@@ -127,6 +127,7 @@ class Hyper:
         """Run ``hyper WORDS`` beside the test."""
         return subprocess.Popen(
             [*PROGRAM, *words],
+            bufsize=0,  # communicate() knows nothing of what a readline() took beside its line
             env=self.variables(),
             stdin=stdin,
             stdout=subprocess.PIPE,
