@@ -161,6 +161,17 @@ async def test_no_more_templates_are_kept_than_asked(root: Path) -> None:
         await engine.remove_pod(pod, force=True)
 
 
+async def test_where_none_can_be_kept_machines_boot(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with an_engine(root, hypervisor="tcg", template_delay_s=0) as engine:
+        (engine.host.paths.cache / "templates").write_text("in the way")
+        pods = [await started(engine) for _ in range(2)]
+        await until(lambda: "no template was made" in caplog.text)
+        assert not any(is_copy(engine, pod) for pod in pods)
+        assert engine.host.templates.all() == []
+        for pod in pods:
+            await engine.remove_pod(pod, force=True)
+
+
 async def test_who_wants_none_has_none(root: Path) -> None:
     async with an_engine(root, hypervisor="tcg", templates=False, template_delay_s=0) as engine:
         pod = await started(engine)

@@ -92,7 +92,7 @@ class Templates:
         template = self._directory / key
         try:
             os.utime(template / NOTE)
-        except FileNotFoundError:
+        except OSError:  # there is none, or it cannot be reached
             return None
         try:
             return await driver.launch(replace(config, template=template), run_dir)
@@ -111,8 +111,8 @@ class Templates:
         async with self._one_at_a_time:
             try:
                 await self._make(driver, config, key)
-            except HyperError as error:
-                logger.warning("no template was made for machines of %s: %s", driver.name, error.message)
+            except (HyperError, OSError) as error:
+                logger.warning("no template was made for machines of %s: %s", driver.name, error)
             else:
                 self._tried.discard(key)
 
