@@ -8,6 +8,7 @@ skip fails instead, unless its reason says "not on this host:", as no install co
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -16,6 +17,10 @@ _STRICT = os.environ.get("HYPER_STRICT") == "1"
 os.environ["HYPER_TEST_NAMESPACE"] = (
     "1"  # the driver of no machine at all may run here (hypervisors/namespace)
 )
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # of a shell's background job: programs would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 _HONEST = ("not on this host:", "this driver has no ")
 
 

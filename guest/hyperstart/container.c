@@ -215,7 +215,7 @@ int container_create(const struct msg_create_container *message, uint32_t reques
 		build(container, message, orders);
 	if (pid > 0 && populates(message))
 		timer_arm(&container->job.deadline, POPULATE_MS);
-	container->job.reports_once = true;
+	container->job.ends_ready = true;
 	if (pid > 0)
 		return CREATED_LATER;
 	container_free(container);

@@ -47,7 +47,7 @@ static bool take_reports(struct job *job)
 	while ((count = read(job->watch.fd, &report, sizeof(report))) == (ssize_t)sizeof(report)) {
 		job->report = report;
 		job->has_report = true;
-		if (job->reports_once)
+		if (job->ends_ready && !report.failure.error)
 			return true;
 	}
 	return count >= 0 || (errno != EAGAIN && errno != EINTR);

@@ -24,7 +24,7 @@ struct job {
 	struct watch watch; /* the pipe's end to read from; -1 when the job is done */
 	pid_t pid;
 	bool has_report;
-	bool reports_once; /* what comes behind "ready" is nothing to wait for */
+	bool ends_ready; /* nothing that comes behind "ready" is waited for */
 	struct report report;
 	void (*done)(struct job *job, int result); /* 0 or -errno, with the failure noted; may free the job */
 	struct timer deadline; /* a container could stop the child with a signal before its execve */

@@ -284,7 +284,8 @@ int root_build(const struct container *container, const struct msg_create_contai
 		return result;
 	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		return failed("unshare", "mounts");
-	close_later = !message->mounts_count; /* a volume may need many, and the locks of disks are let go */
+	/* a volume may need many, the locks of disks are let go, and what is open for writing cannot become read-only */
+	close_later = !message->mounts_count && !message->read_only;
 	cleanup_fd int root = build_overlay(message);
 	if (root < 0)
 		return root;

@@ -137,6 +137,7 @@ def test_ctrl_c_interrupts_the_command_and_not_the_shell(hyper: Hyper) -> None:
         screen.type(b"\x03")
         screen.type("echo alive $((40 + 2))\n")
         screen.wait_for("alive 42")
+        screen.wait_for("/ # ")  # while the terminal is not the shell's, ^D means nothing
         screen.type(b"\x04")
         screen.wait()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -37,7 +38,7 @@ async def test_one_that_was_sent_a_signal_while_it_waited_is_no_loss(pod: Pod, n
 
 
 async def test_one_that_is_killed_before_it_sees_its_order_is_no_loss(pod: Pod) -> None:
-    waiting = _starter(pod.hyperstart_pid())
+    waiting = await _starter(pod.hyperstart_pid())
     os.kill(waiting, signal.SIGSTOP)
     starting = asyncio.ensure_future(pod.run("cat", stdin=b"here", is_main=True))
     await asyncio.sleep(0.2)
@@ -46,10 +47,14 @@ async def test_one_that_is_killed_before_it_sees_its_order_is_no_loss(pod: Pod) 
     assert (await starting).output == b"here"
 
 
-def _starter(hyperstart: int) -> int:
-    children = Path(f"/proc/{hyperstart}/task/{hyperstart}/children").read_text().split()
-    (found,) = (int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text() == "starter\n")
-    return found
+async def _starter(hyperstart: int) -> int:
+    children = Path(f"/proc/{hyperstart}/task/{hyperstart}/children")
+    while True:
+        for pid in children.read_text().split():
+            with contextlib.suppress(FileNotFoundError):  # it was another job, which has ended
+                if Path(f"/proc/{pid}/comm").read_text() == "starter\n":
+                    return int(pid)
+        await asyncio.sleep(0.01)
 
 
 async def test_a_start_too_large_for_the_one_that_waits_is_another_process(pod: Pod) -> None:
