@@ -14,7 +14,7 @@ from tests.e2e.hyper import Hyper
 from tests.hypervisors.machines import processes_of
 
 SERVER = "echo first >> /data/log; while :; do sleep 1; done"
-READER = "until [ -e /data/log ]; do sleep 1; done; cat /data/log; while :; do sleep 1; done"
+READER = "until [ -s /data/log ]; do sleep 1; done; cat /data/log; while :; do sleep 1; done"
 
 
 @pytest.mark.every_driver
