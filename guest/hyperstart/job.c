@@ -136,9 +136,8 @@ pid_t job_start(struct job *job, const struct place *place, void (*done)(struct 
 	if (pid < 0)
 		return failed("clone", "job");
 	pages_take();
-	if (pid == 0)
-		pages_find();
 	if (pid == 0) {
+		pages_find();
 		job->pipe = steal_fd(&write_end);
 		return 0;
 	}

@@ -14,6 +14,7 @@ from hypercontainer.errors import NotFound
 from hypercontainer.model.pod import ExecSpec
 from hypercontainer.model.rest import PodState
 from tests.api.engines import SLEEP, a_spec, an_engine, printed, shell, until
+from tests.hypervisors.machines import processes_of
 
 pytestmark = pytest.mark.needs_machine
 
@@ -123,19 +124,7 @@ async def test_a_hyperd_that_ends_leaves_no_half_of_a_template(root: Path) -> No
         await asyncio.wait([making])
         kept, run = engine.host.paths.cache / "templates", engine.host.paths.run / "templates"
     assert list(kept.iterdir()) == list(run.iterdir()) == []
-    assert not processes_of_templates(run)
-
-
-def processes_of_templates(run: Path) -> list[str]:
-    prefix = b"HYPER_MACHINE=" + os.fsencode(run)
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdecimal() and prefix in (entry / "environ").read_bytes():
-                found.append(entry.name)
-        except OSError:
-            continue
-    return found
+    assert not processes_of(run)
 
 
 @pytest.mark.parametrize("file", ["state", "memory"])

@@ -272,12 +272,13 @@ def a_disk(path: Path, content: bytes, *, size: int = MIB, read_only: bool = Fal
 
 
 def processes_of(run_dir: Path) -> list[int]:
-    """Every process of the host, zombies apart, that was started for ``run_dir``."""
-    wanted = b"HYPER_MACHINE=" + os.fsencode(run_dir)
+    """Every process of the host, zombies apart, that was started for ``run_dir``, or one below it."""
+    wanted = b"HYPER_MACHINE=" + os.fsencode(run_dir) + b"/"
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if entry.name.isdecimal() and wanted in (entry / "environ").read_bytes().split(b"\0"):
+            environment = (entry / "environ").read_bytes().split(b"\0") if entry.name.isdecimal() else []
+            if any((variable + b"/").startswith(wanted) for variable in environment):
                 found.append(int(entry.name))
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from hypercontainer.errors import InvalidRequest
@@ -16,20 +17,14 @@ def address(text: str) -> str:
     """An IP address."""
     import ipaddress  # late: 6 ms
 
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError as error:
-        raise InvalidRequest(f"{text[:60]!r} is no IP address") from error
+    return _read(ipaddress.ip_address, text, "IP address")
 
 
 def gateway(text: str) -> str:
     """An IPv4 address."""
     import ipaddress
 
-    try:
-        return str(ipaddress.IPv4Address(text))
-    except ValueError as error:
-        raise InvalidRequest(f"{text[:60]!r} is no IPv4 address", hint="for example 10.1.0.1") from error
+    return _read(ipaddress.IPv4Address, text, "IPv4 address", hint="for example 10.1.0.1")
 
 
 def network(text: str) -> str:
@@ -53,12 +48,16 @@ def interface(text: str) -> str:
     """An IPv4 address of a NIC, with the length of its network's prefix where it has one."""
     import ipaddress
 
+    read = ipaddress.IPv4Interface if "/" in text else ipaddress.IPv4Address
+    return _read(read, text, "IPv4 address of an interface", hint="for example 10.1.0.5/24")
+
+
+def _read(read: Callable[[str], object], text: str, what: str, *, hint: str = "") -> str:
+    """In the form of what ``read`` makes of it; its ValueError says that ``text`` is no ``what``."""
     try:
-        return str(ipaddress.IPv4Interface(text)) if "/" in text else str(ipaddress.IPv4Address(text))
+        return str(read(text))
     except ValueError as error:
-        raise InvalidRequest(
-            f"{text[:60]!r} is no IPv4 address of an interface", hint="for example 10.1.0.5/24"
-        ) from error
+        raise InvalidRequest(f"{text[:60]!r} is no {what}", hint=hint) from error
 
 
 def mac(text: str) -> str:

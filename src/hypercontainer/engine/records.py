@@ -193,12 +193,11 @@ class Records:
         for record in records:
             self._listener.record(record)
 
-    def save_container(self, container: ContainerRecord) -> None:
-        """A name that was given free, as the pod is being removed, stays free: another may have it by now."""
-        self.save_containers(container)
-
     def save_containers(self, *containers: ContainerRecord, pod: PodRecord | None = None) -> None:
-        """As ``save_container``, of several at once, and with them their pod."""
+        """All at once, and with them their pod.
+
+        A name that was given free, as the pod is being removed, stays free: another may have it by now.
+        """
         with self._writing():
             for container in containers:
                 self._update_container(container)

@@ -65,7 +65,7 @@ def test_the_last_words_of_a_container_that_goes_do_not_take_its_name_back(recor
     records.add_pod(pod, containers)
     records.save_pod(msgspec.structs.replace(pod, target="removed"))
     records.add_pod(*a_pod(2, "web"))
-    records.save_container(msgspec.structs.replace(containers[0], state=ContainerState.EXITED))
+    records.save_containers(msgspec.structs.replace(containers[0], state=ContainerState.EXITED))
     with pytest.raises(Conflict):
         records.add_pod(*a_pod(3, "web"))
 
