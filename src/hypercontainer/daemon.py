@@ -2,6 +2,7 @@
 
 Order of a start: lock, log, socket (clients that connect now wait), engine, answers.  The machines
 outlive the daemon: on SIGTERM and SIGINT it lets go of them and ends, and the next one finds them again.
+It also ends when its root is removed under it, and then it ends the machines that no other could find.
 """
 
 from __future__ import annotations
@@ -21,12 +22,16 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from hypercontainer import log as logs
 from hypercontainer.client.start import RUNS_ALREADY
 from hypercontainer.config import Paths, Settings
 from hypercontainer.errors import Conflict, HyperError, Unavailable
-from hypercontainer.files import short_path
+from hypercontainer.files import FileId, short_path
+
+if TYPE_CHECKING:
+    from hypercontainer.engine.engine import Engine
 
 log = logging.getLogger("hypercontainer.daemon")
 
@@ -34,6 +39,22 @@ GROUP = "hyper"  # whose members may use the socket, when there is such a group:
 _BACKLOG = 512
 _LOCK_WAIT_S = 10.0  # for a hyperd that is on its way out
 _FIRST_PASSED = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
+_WATCH_S = 2.0  # between two looks whether the root is still there
+
+
+class Listening(NamedTuple):
+    """Where clients connect."""
+
+    sockets: list[socket.socket]
+    own: FileId | None  # the socket's file, which goes with us; None: systemd's, which stays
+
+    def is_in_place(self) -> bool:
+        return self.own is None or self.own.is_in_place()
+
+    def withdraw(self) -> None:
+        """Remove our file, unless another hyperd has one there by now."""
+        if self.own is not None and self.own.is_in_place():
+            self.own.path.unlink(missing_ok=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,12 +88,12 @@ def _run(options: argparse.Namespace, paths: Paths) -> int:
     _make_directory(paths.state, mode=0o700)
     _make_directory(paths.run, mode=0o700 if _group() is None else 0o711)
     settings = Settings.load(options.config or paths.config / "hyperd.toml")
-    with _lock(paths):
+    with _lock(paths) as lock:
         logs.set_up(file=options.log, debug=options.debug)
         _raise_limits()
         os.chdir("/")
-        with _listening(paths) as listeners:
-            asyncio.run(_serve(paths, settings, listeners))
+        with _listening(paths) as listening:
+            asyncio.run(_serve(paths, settings, lock, listening))
     return 0
 
 
@@ -89,7 +110,7 @@ def _make_directory(path: Path, *, mode: int) -> None:
 
 
 @contextlib.contextmanager
-def _lock(paths: Paths) -> Iterator[None]:
+def _lock(paths: Paths) -> Iterator[FileId]:
     """Be the only hyperd of this root; raises Conflict when another one answers."""
     descriptor = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -101,7 +122,7 @@ def _lock(paths: Paths) -> Iterator[None]:
             time.sleep(0.05)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
+        yield FileId.of(paths.lock)
     finally:
         os.close(descriptor)
 
@@ -130,17 +151,17 @@ def _raise_limits() -> None:
 
 
 @contextlib.contextmanager
-def _listening(paths: Paths) -> Iterator[list[socket.socket]]:
-    """The sockets that systemd passed, which stay, else our own, which goes with us."""
-    passed = _passed_sockets()
-    listeners = passed or [_bind(paths.socket)]
+def _listening(paths: Paths) -> Iterator[Listening]:
+    if passed := _passed_sockets():
+        listening = Listening(passed, None)
+    else:
+        listening = Listening([_bind(paths.socket)], FileId.of(paths.socket))
     try:
-        yield listeners
+        yield listening
     finally:
-        for listener in listeners:
+        listening.withdraw()
+        for listener in listening.sockets:
             listener.close()
-        if not passed:
-            paths.socket.unlink(missing_ok=True)
 
 
 def _passed_sockets() -> list[socket.socket]:
@@ -193,22 +214,48 @@ def _group() -> int | None:
         return None
 
 
-async def _serve(paths: Paths, settings: Settings, listeners: Sequence[socket.socket]) -> None:
+async def _serve(paths: Paths, settings: Settings, lock: FileId, listening: Listening) -> None:
     from hypercontainer.api.app import Api  # late: whoever finds another hyperd here is done by now
     from hypercontainer.api.server import Server
     from hypercontainer.engine.engine import Engine
 
     stop = asyncio.Event()
+
+    def end_in_order() -> None:
+        listening.withdraw()  # first: by it a client that loses us knows that we were told to end
+        stop.set()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end_in_order)
     engine = await Engine.open(paths, settings)
+    kept = [FileId.of(path) for path in (paths.database, paths.machines)]
+    watch = asyncio.create_task(_watch([lock, *kept], listening, stop))
     log.info("hyperd serves %s", paths.socket)
     try:
-        await Server(Api(engine)).run(listeners, stop=stop)
+        await Server(Api(engine)).run(listening.sockets, stop=stop)
     finally:
+        watch.cancel()
+        await _end(engine, kept)
+
+
+async def _watch(files: Sequence[FileId], listening: Listening, stop: asyncio.Event) -> None:
+    """Stop when somebody has removed what clients reach us by, or what we keep."""
+    while listening.is_in_place() and all(file.is_in_place() for file in files):  # noqa: ASYNC110
+        await asyncio.sleep(_WATCH_S)
+    if not stop.is_set():
+        log.error("hyperd ends: its files were removed, or are another's")
+        stop.set()
+
+
+async def _end(engine: Engine, kept: Sequence[FileId]) -> None:
+    """Let go of the machines, or end them when the next hyperd has nothing to find them by."""
+    if all(file.is_in_place() for file in kept):
         await engine.close()
         log.info("hyperd ends; what runs goes on")
+    else:
+        await engine.abandon()
+        log.error("hyperd has ended what ran: its records were removed")
 
 
 if __name__ == "__main__":

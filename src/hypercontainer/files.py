@@ -6,9 +6,33 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from hypercontainer.faults import point
+
+
+@dataclass(frozen=True, slots=True)
+class FileId:
+    """Which file ``path`` named: another one may have the name later."""
+
+    path: Path
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: Path) -> FileId:
+        found = path.stat()
+        return cls(path, found.st_dev, found.st_ino)
+
+    def is_in_place(self) -> bool:
+        """Whether the path names it still.  A path that cannot be looked at may."""
+        try:
+            return FileId.of(self.path) == self
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = False) -> None:

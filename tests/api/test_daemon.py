@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,9 +17,11 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.client import Client, ensure_daemon, is_listening
-from hypercontainer.client.start import RUNS_ALREADY
+from hypercontainer.client.start import RUNS_ALREADY, Stopped, next_daemon
 from hypercontainer.config import Paths
 from hypercontainer.errors import Unavailable
+from tests.support.processes import hyperds
+from tests.support.waiting import until
 
 HYPERD = (sys.executable, "-m", "hypercontainer.daemon")
 
@@ -82,6 +85,23 @@ def test_many_commands_at_once_start_one_daemon(root: Path) -> None:
             )
         )
     assert [answer.stdout for answer in answers] == ["OK\n"] * 4, [answer.stderr for answer in answers]
+
+
+def test_a_daemon_that_came_too_late_takes_no_place_that_becomes_free(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two commands start one each; one is slow, and the other is stopped before that is up."""
+    (root / "slow").mkdir()
+    (root / "slow/sitecustomize.py").write_text("import time; time.sleep(2)")
+    monkeypatch.setenv("PYTHONPATH", str(root / "slow"))
+    with ThreadPoolExecutor(1) as pool:
+        started = pool.submit(ensure_daemon, Paths.default())
+        until(lambda: len(hyperds(root)) == 1)
+        monkeypatch.delenv("PYTHONPATH")
+        with daemon():
+            started.result(20)
+    time.sleep(2)
+    assert hyperds(root) == []
 
 
 def test_a_second_daemon_says_so_and_ends(root: Path) -> None:
@@ -202,3 +222,63 @@ def test_a_log_that_has_grown_large_is_put_aside(root: Path) -> None:
     ensure_daemon(paths)
     assert paths.daemon_log.stat().st_size < 1 << 20
     assert paths.daemon_log.with_name("hyperd.log.1").stat().st_size == 9 << 20
+
+
+# --- A root that goes ---
+
+
+@pytest.mark.parametrize("removed", ["socket", "lock", "database", "run", "state"])
+def test_a_daemon_whose_files_are_removed_ends_by_itself(root: Path, removed: str) -> None:
+    with daemon() as child:
+        wait_for(Paths.default()).system.ping()
+        path: Path = getattr(Paths.default(), removed)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        assert child.wait(10) == 0
+
+
+def test_a_daemon_leaves_the_files_of_the_one_that_has_its_place(root: Path) -> None:
+    with daemon() as first:
+        wait_for(Paths.default()).system.ping()
+        shutil.rmtree(root / "run")
+        shutil.rmtree(root / "lib")
+        with daemon():
+            client = wait_for(Paths.default())
+            assert first.wait(10) == 0
+            assert client.system.ping() == "OK"
+            assert client.pods.list() == []
+
+
+def test_a_client_that_is_left_over_starts_no_daemon_in_the_place_of_one_that_was_stopped(root: Path) -> None:
+    with daemon() as child:
+        wait_for(Paths.default()).system.ping()
+        child.terminate()
+        child.wait(10)
+    with pytest.raises(Stopped):
+        next_daemon(Paths.default(), timeout_s=0.2)
+    assert not is_listening(Paths.default())
+
+
+def test_a_client_that_is_left_over_makes_no_root_anew(tmp_path: Path) -> None:
+    paths = Paths(state=tmp_path / "lib", run=tmp_path / "run", config=tmp_path / "etc")
+    with pytest.raises(Stopped):
+        next_daemon(paths)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_client_that_is_left_over_waits_for_the_daemon_that_is_started(root: Path) -> None:
+    with daemon() as first:
+        wait_for(Paths.default()).system.ping()
+        first.terminate()
+        first.wait(10)
+    with ThreadPoolExecutor(1) as pool, daemon():
+        pool.submit(next_daemon, Paths.default()).result(10)
+        assert Client(Paths.default().socket).system.ping() == "OK"
+
+
+def test_a_client_that_is_left_over_starts_a_daemon_when_the_last_one_died(root: Path) -> None:
+    with daemon() as child:
+        wait_for(Paths.default()).system.ping()
+        child.kill()
+        child.wait(10)
+    next_daemon(Paths.default())
+    assert Client(Paths.default().socket).system.ping() == "OK"

@@ -19,8 +19,9 @@ import pytest
 from hypercontainer.guest import boot
 from hypercontainer.hypervisors import base
 from tests.crash.site import Site, cgroups, owned_processes, remove_cgroups
-from tests.e2e.hyper import Hyper, new_root
+from tests.e2e.hyper import Hyper
 from tests.support.images import busybox_archive
+from tests.support.processes import new_root
 
 LONG = os.environ.get("HYPER_CRASH") == "all"
 
@@ -92,6 +93,13 @@ def site(_namespace: Site) -> Iterator[Site]:
 def small(tmp_path: Path) -> Iterator[Site]:
     """A root of the test's own, whose disk is full soon."""
     with _site("namespace", tmp_path, lib_mib=32) as site:
+        yield site
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Site]:
+    """A root of the test's own."""
+    with _site("namespace", tmp_path) as site:
         yield site
 
 

@@ -20,7 +20,7 @@ import pytest
 from hypercontainer.errors import Conflict, HyperError, InvalidState, PodNotFound, Unavailable
 from hypercontainer.process import ProcessId
 from tests.crash.conftest import LONG
-from tests.crash.site import Site, owned_machines, remove_cgroups
+from tests.crash.site import Site, cgroups, owned_machines, owned_processes, remove_cgroups
 from tests.crash.verbs import kill_machine
 from tests.e2e.hyper import DAEMON
 
@@ -296,3 +296,41 @@ def test_a_socket_that_a_dead_hyperd_left_is_in_nobodys_way(site: Site) -> None:
     site.kill()
     assert site.paths.socket.is_socket()
     assert site.hyper.ok("list", "-q") == ""
+
+
+# --- Files that somebody removes ---
+
+
+def test_what_runs_ends_with_a_root_that_is_removed(own: Site) -> None:
+    """As ``rm -rf`` does: nobody could find it any more."""
+    own.make()
+    daemon = own.process()
+    assert daemon is not None
+    shutil.rmtree(own.hyper.root)
+    own.wait_until(lambda: not daemon.is_alive(), "hyperd ends by itself")
+    assert not owned_processes(own)
+    assert not cgroups(own)
+
+
+def test_what_runs_goes_on_when_only_the_way_to_hyperd_is_removed(own: Site) -> None:
+    own.make()
+    daemon = own.process()
+    assert daemon is not None
+    own.paths.socket.unlink()
+    own.paths.lock.unlink()
+    own.wait_until(lambda: not daemon.is_alive(), "hyperd ends by itself")
+    assert own.run("exec", "p", "echo", "alive").out == "alive\n"
+    own.settle()
+
+
+def test_a_pod_whose_machine_lost_its_directory_is_created_again(own: Site) -> None:
+    own.make()
+    daemon = own.process()
+    assert daemon is not None
+    shutil.rmtree(own.paths.run)
+    own.wait_until(lambda: not daemon.is_alive(), "hyperd ends by itself")
+    own.start()
+    assert own.state("p") == "created"
+    own.settle()
+    own.client.pods.start("p")
+    assert own.run("exec", "p", "echo", "alive").out == "alive\n"

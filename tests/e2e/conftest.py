@@ -16,9 +16,10 @@ import pytest
 from hypercontainer.guest import boot
 from hypercontainer.hypervisors import base
 from tests.e2e import nfs
-from tests.e2e.hyper import Hyper, new_root
+from tests.e2e.hyper import Hyper
 from tests.hypervisors.machines import LANE
 from tests.support.images import busybox_archive
+from tests.support.processes import new_root
 
 DRIVERS = ("uml", "tcg", "kvm")
 MUST_RUN = {LANE} if LANE else {"uml", "tcg"}  # wherever hyper is tested

@@ -10,10 +10,10 @@ import pty
 import re
 import select
 import shutil
+import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import termios
 import time
 from collections.abc import Iterator
@@ -21,6 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hypercontainer.client import is_listening
+from hypercontainer.client.start import RUNS_ALREADY
+from hypercontainer.config import Paths
+from tests.support.processes import SESSION, hyperds
 from tests.support.waiting import PATIENCE_S
 
 PROGRAM = [sys.executable, "-m", "hypercontainer"]
@@ -63,8 +67,8 @@ class Hyper:
                 DAEMON, env=self.variables(), stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd="/"
             )
         deadline = time.monotonic() + 30
-        while not (self.root / "run/hyper.sock").exists():
-            assert self.daemon.poll() is None, log.read_text()
+        while not is_listening(self.paths):
+            assert self.daemon.poll() in {None, RUNS_ALREADY}, log.read_text()  # a command may start one, too
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.02)
 
@@ -74,14 +78,34 @@ class Hyper:
         network = f'bridge = "hyt{low}{number}"\nsubnet = "10.{90 + low}.{number}.0/24"\n'
         return f'hypervisor = "{self.driver}"\n{network}'
 
+    @property
+    def paths(self) -> Paths:
+        return Paths(state=self.root / "lib", run=self.root / "run", config=self.root / "etc")
+
     def stop_daemon(self) -> None:
+        self._end_daemons(signal.SIGTERM)
+
+    def kill_daemon(self) -> None:
+        self._end_daemons(signal.SIGKILL)
+
+    def _end_daemons(self, number: signal.Signals) -> None:
+        """Whether a test or a command started it, and be it still on its way up."""
+        deadline = time.monotonic() + 30
+        while runs := hyperds(self.root):
+            for each in runs:
+                each.kill(number)
+            assert time.monotonic() < deadline, f"{runs} do not end"
+            if self.daemon is not None:
+                self.daemon.poll()
+            time.sleep(0.01)
         if self.daemon is not None:
-            self.daemon.terminate()
             self.daemon.wait(timeout=30)
             self.daemon = None
 
     def variables(self) -> dict[str, str]:
-        keep = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
+        keep = {
+            name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH", SESSION) if name in os.environ
+        }
         return keep | {"HYPER_ROOT": str(self.root), "TERM": "xterm", "COLUMNS": "200"} | self.environment
 
     def __call__(self, *words: str, stdin: bytes | None = None, timeout: float = 90) -> Result:
@@ -212,8 +236,3 @@ class Screen:
 
 def _resize(descriptor: int, rows: int, columns: int) -> None:
     fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-
-def new_root() -> Path:
-    """A short path: unix sockets live below it."""
-    return Path(tempfile.mkdtemp(prefix="hyper-e2e-"))

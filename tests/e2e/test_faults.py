@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.hyper import DAEMON, Hyper, new_root
+from tests.e2e.hyper import DAEMON, Hyper
 from tests.support.images import busybox_archive
+from tests.support.processes import new_root
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 
 from hypercontainer.process import ProcessId
 from tests.e2e.hyper import Hyper
+from tests.support.processes import hyperds
 from tests.support.waiting import until
 
 LINES = 400
@@ -28,21 +29,8 @@ def killable(daemon: Hyper) -> Iterator[Hyper]:
 
 
 def _kill_daemon(hyper: Hyper) -> None:
-    _kill_whoever_runs(hyper)
+    hyper.kill_daemon()
     hyper.start_daemon()
-
-
-def _kill_whoever_runs(hyper: Hyper) -> None:
-    """kill -9 of the hyperd of this root, whether a test or a command started it."""
-    lock = hyper.root / "run/hyperd.lock"
-    runs = ProcessId.of(int(lock.read_text() or 0)) if lock.exists() else None
-    if runs is not None:
-        runs.kill()
-        while runs.is_alive():
-            time.sleep(0.01)
-    if hyper.daemon is not None:
-        hyper.daemon.wait()
-    (hyper.root / "run/hyper.sock").unlink(missing_ok=True)
 
 
 @pytest.mark.every_driver
@@ -104,7 +92,7 @@ def test_an_end_that_nobody_saw_is_known_afterwards(killable: Hyper) -> None:
         "-c",
         "sleep 1; echo bye; exit 7",
     )
-    _kill_whoever_runs(hyper)
+    hyper.kill_daemon()
     time.sleep(2.5)
     hyper.start_daemon()
     assert hyper.ok("wait", "short") == "7"
@@ -115,7 +103,7 @@ def test_a_machine_killed_while_hyperd_was_away_is_noticed(killable: Hyper) -> N
     hyper = killable
     hyper.ok("run", "-d", "--network", "none", "--name", "doomed", "busybox", "sleep", "1000")
     machine = hyper.json("list", "vm")[0]
-    _kill_whoever_runs(hyper)
+    hyper.kill_daemon()
     victim = ProcessId.of(int(machine["pid"]))
     assert victim is not None
     victim.kill()
@@ -145,7 +133,7 @@ def test_kills_at_random_moments_of_starts_leave_nothing(killable: Hyper) -> Non
         for starter in starters:
             starter.start()
         time.sleep(0.15 + 0.17 * round_)
-        _kill_whoever_runs(hyper)
+        hyper.kill_daemon()
         for starter in starters:
             starter.join()
     _kill_daemon(hyper)
@@ -163,12 +151,27 @@ def test_an_attached_run_goes_on_with_the_next_hyperd(killable: Hyper) -> None:
     first = child.stdout.readline()
     for _ in range(2):
         time.sleep(0.7)
-        _kill_whoever_runs(killable)
+        killable.kill_daemon()
     out, err = child.communicate(timeout=60)
     assert child.returncode == 21, err
     assert (first + out).decode().split("\n") == [f"out {number}" for number in range(1, 61)] + [""]
     errors = [line for line in err.decode().splitlines() if not line.startswith("hyper: hyperd went away")]
     assert errors == [f"err {number}" for number in range(1, 61)]
+
+
+def test_an_attached_run_waits_for_the_hyperd_that_follows_one_that_was_stopped(killable: Hyper) -> None:
+    """It starts none itself: whoever stops hyperd means it."""
+    script = "for i in $(seq 40); do echo out $i; sleep 0.05; done; exit 21"
+    child = killable.spawn("run", "--network", "none", "-m", "48m", "busybox", "sh", "-c", script)
+    assert child.stdout is not None
+    first = child.stdout.readline()
+    killable.stop_daemon()
+    time.sleep(0.7)
+    assert hyperds(killable.root) == []
+    killable.start_daemon()
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 21, err
+    assert (first + out).decode().split("\n") == [f"out {number}" for number in range(1, 41)] + [""]
 
 
 def test_an_attached_exec_goes_on_with_the_next_hyperd(killable: Hyper) -> None:
@@ -179,7 +182,7 @@ def test_an_attached_exec_goes_on_with_the_next_hyperd(killable: Hyper) -> None:
     assert child.stdout is not None
     first = child.stdout.readline()
     time.sleep(0.5)
-    _kill_whoever_runs(killable)
+    killable.kill_daemon()
     out, err = child.communicate(timeout=60)
     assert child.returncode == 21, err
     assert (first + out).decode().split("\n") == [f"out {number}" for number in range(1, 31)] + [""]
@@ -201,13 +204,22 @@ def test_no_byte_of_stdin_is_lost_or_doubled_when_hyperd_dies(killable: Hyper, v
         assert child.stdin is not None
         assert child.stdout is not None
         for at in range(0, len(data), 1 << 20):
-            child.stdin.write(data[at : at + (1 << 20)])
+            _write(child, data[at : at + (1 << 20)])
             if at in (4 << 20, 12 << 20, 20 << 20):
-                _kill_whoever_runs(killable)
+                killable.kill_daemon()
         child.stdin.close()
         out = child.stdout.read()
         assert child.wait(timeout=60) == 0
     assert out.split()[0].decode() == hashlib.sha256(data).hexdigest()
+
+
+def _write(child: subprocess.Popen[bytes], data: bytes) -> None:
+    assert child.stdin is not None
+    assert child.stderr is not None
+    try:
+        child.stdin.write(data)
+    except BrokenPipeError:
+        pytest.fail(f"hyper has ended: {child.stderr.read().decode()}")
 
 
 @pytest.mark.every_driver

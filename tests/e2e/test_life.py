@@ -68,10 +68,7 @@ def _it_is_paused_and_goes_on(hyper: Hyper) -> None:
 
 def _hyperd_is_killed_and_finds_it_again(hyper: Hyper) -> None:
     (before,) = hyper.json("list", "vm")
-    assert hyper.daemon is not None
-    hyper.daemon.kill()
-    hyper.daemon.wait()
-    (hyper.root / "run/hyper.sock").unlink()
+    hyper.kill_daemon()
     hyper.start_daemon()
     (after,) = hyper.json("list", "vm")
     assert (after["id"], after["pid"]) == (before["id"], before["pid"])

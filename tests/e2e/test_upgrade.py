@@ -13,8 +13,9 @@ import pytest
 
 from hypercontainer.guest import boot
 from hypercontainer.guest.protocol import PROTOCOL_VERSION
-from tests.e2e.hyper import Hyper, new_root
+from tests.e2e.hyper import Hyper
 from tests.support.images import busybox_archive
+from tests.support.processes import new_root
 
 ROOT = Path(__file__).parents[2]
 LATER = PROTOCOL_VERSION + 1
@@ -88,7 +89,6 @@ def hyper(later: Path) -> Iterator[Hyper]:
 def _become(hyper: Hyper, package: Path) -> None:
     """hyperd of ``package``, in place of the one that ran."""
     hyper.stop_daemon()
-    (hyper.root / "run/hyper.sock").unlink(missing_ok=True)
     hyper.environment["PYTHONPATH"] = str(package)
     script = "import hypercontainer.guest.protocol as p; print(p.PROTOCOL_VERSION, p.__file__)"
     told = subprocess.run(

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.images import busybox_archive
+from tests.support.processes import new_root
 
 CHECKOUT = Path(__file__).parents[2]
 NOBODY = 65534
@@ -68,7 +69,7 @@ def installed() -> Iterator[Installed]:
 
 @pytest.fixture
 def root() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="hyper-root-"))
+    path = new_root()
     yield path
     lock = path / "run/hyperd.lock"
     if lock.exists():

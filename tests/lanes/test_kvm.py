@@ -16,8 +16,9 @@ import pytest
 
 from hypercontainer.guest import boot
 from hypercontainer.hypervisors._qmp import open_qmp
-from tests.e2e.hyper import Hyper, new_root
+from tests.e2e.hyper import Hyper
 from tests.support.images import busybox_archive
+from tests.support.processes import new_root
 
 pytestmark = [
     pytest.mark.needs_machine,

@@ -11,13 +11,15 @@ from typing import Any
 
 from hypercontainer.cli import output
 from hypercontainer.cli.terminal import Abandoned, AttachedStreams, ConnectionLost, Detached, OutputClosed
-from hypercontainer.client import Attached, Client, Seen
+from hypercontainer.client import Attached, Client, Seen, Stopped
 from hypercontainer.errors import Unavailable
 
 ABANDONED = 130
 OUTPUT_CLOSED = 128 + signal.SIGPIPE
 Again = Callable[[Client, Seen], Attached]
-_LIVES = 5  # deaths of hyperd that one attached process may see
+_DEATHS = 5  # of hyperd, soon after one another: then it is our attaching that it dies of
+_SHORT_LIFE_S = 10.0
+_ATTEMPTS = 5  # to attach again
 _PAUSE_S = 0.2
 
 
@@ -62,19 +64,29 @@ def carry(
 
 def _carried(streams: AttachedStreams, again: Again | None) -> int:
     """The exit code, also when hyperd dies meanwhile."""
-    for _ in range(_LIVES):
+    deaths = 0
+    while True:
+        began = time.monotonic()
         try:
             return streams.run()
         except ConnectionLost:
-            if again is None:
+            deaths = deaths + 1 if time.monotonic() - began < _SHORT_LIFE_S else 1
+            if again is None or deaths > _DEATHS:
                 raise
+        streams.resume(_attached_again(again, streams.seen))
+        output.note("hyperd went away; going on with the next one")
+
+
+def _attached_again(again: Again, seen: Seen) -> Attached:
+    """By the next hyperd, or the one after it, if that dies as well."""
+    for _ in range(_ATTEMPTS - 1):
         try:
-            streams.resume(again(Client.default(), streams.seen))
-        except Unavailable:  # this one died, too
+            return again(Client.next(), seen)
+        except Stopped:
+            raise
+        except Unavailable:
             time.sleep(_PAUSE_S)
-        else:
-            output.note("hyperd went away; going on with the next one")
-    return streams.run()
+    return again(Client.next(), seen)
 
 
 def silence_output() -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypercontainer.client.http import Answer, Record, connect, decode, error_from, progress, request_head
 from hypercontainer.client.nouns import Containers, Execs, Images, Machines, Pods, System, Templates
-from hypercontainer.client.start import ensure_daemon, is_listening
+from hypercontainer.client.start import Stopped, ensure_daemon, is_listening, next_daemon
 from hypercontainer.client.streams import Attached, LogFrame, Place, Seen
 from hypercontainer.config import Paths
 from hypercontainer.errors import Unavailable
@@ -28,7 +28,17 @@ from hypercontainer.errors import Unavailable
 if TYPE_CHECKING:
     from hypercontainer.tarstream import Readable
 
-__all__ = ["Attached", "Client", "LogFrame", "Record", "Seen", "ensure_daemon", "error_from", "is_listening"]
+__all__ = [
+    "Attached",
+    "Client",
+    "LogFrame",
+    "Record",
+    "Seen",
+    "Stopped",
+    "ensure_daemon",
+    "error_from",
+    "is_listening",
+]
 
 
 class Client:
@@ -53,6 +63,13 @@ class Client:
         """A client of the daemon that the environment says, which is started if it does not run."""
         paths = Paths.default()
         ensure_daemon(paths)
+        return cls(paths.socket)
+
+    @classmethod
+    def next(cls) -> Client:
+        """A client of the daemon that follows one that has gone; raises Stopped when none is to come."""
+        paths = Paths.default()
+        next_daemon(paths)
         return cls(paths.socket)
 
     def connect(self) -> socket.socket:

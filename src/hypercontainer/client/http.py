@@ -234,10 +234,11 @@ def progress(answer: Answer) -> Iterator[Record]:
         yield record
 
 
-def connect(connection: socket.socket, path: str) -> None:
+def connect(connection: socket.socket, path: str) -> int:
     """Connect to a unix socket whose path may be longer than sockaddr_un is (108 bytes, unix(7)).
 
-    Raises OSError, also when a stranger listens there: only root and we ourselves may be hyperd.
+    Returns the pid of who listens there.  Raises OSError, also when that is a stranger: only root and we
+    ourselves may be hyperd.
     """
     if len(os.fsencode(path)) < 100:
         connection.connect(path)
@@ -248,8 +249,9 @@ def connect(connection: socket.socket, path: str) -> None:
 
         with short_path(Path(path)) as short:
             connection.connect(short)
-    _, owner, _ = _CREDENTIALS.unpack(
+    pid, owner, _ = _CREDENTIALS.unpack(
         connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     )
     if owner not in {0, os.geteuid()}:
         raise PermissionError(errno.EPERM, f"it is run by another user (uid {owner})")
+    return int(pid)

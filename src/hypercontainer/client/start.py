@@ -1,4 +1,4 @@
-"""Starting hyperd when nobody listens."""
+"""Starting hyperd when nobody listens, and finding the next one when it goes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ if TYPE_CHECKING:
 
 RUNS_ALREADY = 75  # exit status of a hyperd that found another one (sysexits.h: EX_TEMPFAIL)
 START_TIMEOUT_S = 30.0
+NEXT_TIMEOUT_S = 10.0
 _POLL_S = 0.005
+_NEXT_POLL_S = 0.05
 _LOG_SIZE = 8 << 20
 
 
 def ensure_daemon(paths: Paths, *, timeout_s: float = START_TIMEOUT_S) -> None:
     """Start hyperd unless its socket takes connections; raises Unavailable with the end of its log.
 
-    Safe when two do it at once: hyperd's lock decides, and both wait for the one that won.
+    Safe when two do it at once: hyperd's lock decides, and both wait for the one that won.  The other is
+    ended: were it slow, it would find that one gone, and serve a root that nobody wants served any more.
     """
     if is_listening(paths):
         return
@@ -33,7 +36,7 @@ def ensure_daemon(paths: Paths, *, timeout_s: float = START_TIMEOUT_S) -> None:
     log_start = paths.daemon_log.stat().st_size if paths.daemon_log.exists() else 0
     child = _spawn(paths)
     deadline = time.monotonic() + timeout_s
-    while not _answers(paths, deadline):
+    while not (answering := _answering(paths, deadline)):
         status = child.poll()
         if status not in (None, RUNS_ALREADY) or time.monotonic() > deadline:
             what = "did not answer" if status is None else f"ended with status {status}"
@@ -42,7 +45,29 @@ def ensure_daemon(paths: Paths, *, timeout_s: float = START_TIMEOUT_S) -> None:
                 hint=f"its log: {paths.daemon_log}",
             )
         time.sleep(_POLL_S)
-    child.returncode = 0  # it lives on, and is nobody's child to wait for: no ResourceWarning
+    if answering != child.pid:
+        child.terminate()
+    child.returncode = 0  # nobody's child to wait for, if it lives on: no ResourceWarning
+
+
+class Stopped(Unavailable):
+    """hyperd has not died, but was told to end, or its root was removed; and no other came."""
+
+
+def next_daemon(paths: Paths, *, timeout_s: float = NEXT_TIMEOUT_S) -> None:
+    """The hyperd that follows one that has gone: started if that died, else waited for.
+
+    One that dies leaves its socket's file.  One that was told to end takes it away, as who removes the
+    root does: then it is not for a client that is left over to start another.  Raises Stopped.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not is_listening(paths):
+        if paths.socket.exists():
+            return ensure_daemon(paths)
+        if not paths.run.exists() or time.monotonic() > deadline:
+            raise Stopped("hyperd was stopped", hint="what runs in pods goes on; any command starts hyperd")
+        time.sleep(_NEXT_POLL_S)
+    return None
 
 
 def _turn_over(log: Path) -> None:
@@ -75,16 +100,16 @@ def _spawn(paths: Paths) -> Popen[bytes]:
         )
 
 
-def _answers(paths: Paths, deadline: float) -> bool:
-    """Whether hyperd has come up: it binds early, and takes connections when it is ready."""
+def _answering(paths: Paths, deadline: float) -> int:
+    """The pid of the hyperd that has come up, else 0: it binds early, and answers when it is ready."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
         try:
-            connect(probe, os.fspath(paths.socket))
+            pid = connect(probe, os.fspath(paths.socket))
             probe.settimeout(max(0.01, deadline - time.monotonic()))
             probe.sendall(b"GET /v1/ping HTTP/1.1\r\nHost: hyperd\r\nConnection: close\r\n\r\n")
-            return probe.recv(12) == b"HTTP/1.1 200"
+            return pid if probe.recv(12) == b"HTTP/1.1 200" else 0
         except OSError:
-            return False
+            return 0
 
 
 def _log_end(paths: Paths, start: int) -> str:

@@ -19,6 +19,7 @@ from hypercontainer.engine import (
     containers,
     copying,
     doctor,
+    endings,
     lifecycle,
     logs,
     network,
@@ -135,6 +136,16 @@ class Engine:
         await self.host.networks.close()
         self.images.close()
         self.host.records.close()
+
+    async def abandon(self) -> None:
+        """Let go of everything, and end the machines: what the next hyperd would find them by has gone."""
+        await self.host.tasks.close()
+        for pod in self._pods.values():
+            try:
+                await endings.tear_down(pod, clean=False)
+            except (HyperError, OSError) as error:
+                logger.warning("pod %s was not ended in full: %s", pod.record.name, error)
+        await self.close()
 
     # --- Pods ---
 
