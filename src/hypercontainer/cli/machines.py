@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from pathlib import Path
 from typing import Any
 
 from hypercontainer.cli import spec
@@ -83,6 +82,8 @@ def _replace(arguments: argparse.Namespace) -> int:
 
 def _replace_by_file(client: Client, old: str, arguments: argparse.Namespace) -> str:
     """A pod that was made for this goes again when it cannot be run."""
+    from pathlib import Path
+
     from hypercontainer.cli import podfile
 
     wanted: dict[str, Any] = podfile.read(Path(arguments.file))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypercontainer.cli import mounts
 from hypercontainer.cli.mounts import Targets, Volumes
 from hypercontainer.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 _VOLUME_FORM = "for example /data:/data, ./site:/srv:ro, cache:/var/cache or /scratch"
@@ -67,6 +69,8 @@ def _volume_named(what: str, text: str, volumes: Volumes) -> str:
 
 
 def _host_path(text: str) -> Path:
+    from pathlib import Path
+
     return Path.cwd() / text
 
 

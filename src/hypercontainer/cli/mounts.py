@@ -6,10 +6,12 @@ import os
 import posixpath
 import re
 import zlib
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypercontainer.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _SHARE = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[^:/\s\[\]]+):/\S*")
 _TMPFS_OPTIONS = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Any
 
@@ -24,6 +23,8 @@ def published(text: str) -> list[dict[str, Any]]:
     if slash and not protocol:
         raise _invalid(text, "there is no protocol after the slash")
     if address:
+        import ipaddress  # 2 ms
+
         try:
             ipaddress.ip_address(address)
         except ValueError as error:

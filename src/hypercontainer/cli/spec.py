@@ -6,13 +6,15 @@ import argparse
 import math
 import os
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypercontainer.cli import output
 from hypercontainer.cli.ports import looks_published, published
 from hypercontainer.cli.sizes import memory_mib, size_bytes
 from hypercontainer.errors import InvalidRequest, Unsupported
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PODFILE_ENDINGS = (".json", ".yaml", ".yml")
 
@@ -164,6 +166,8 @@ def from_arguments(arguments: argparse.Namespace, *, attached: bool) -> dict[str
 
 def podfile_of(arguments: argparse.Namespace) -> Path | None:
     """The podfile of a command line: --podfile, -p, or an only word that looks like one."""
+    from pathlib import Path
+
     words = arguments.words
     if arguments.podfile is not None:
         if words:
@@ -401,7 +405,8 @@ def environment(pairs: Iterable[str], files: Iterable[str] = ()) -> list[str]:
 
 def _environment_file(name: str) -> list[tuple[str, str]]:
     try:
-        text = Path(name).read_text("utf-8-sig")
+        with open(name, encoding="utf-8-sig") as file:  # noqa: PTH123
+            text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"cannot read environment file {name!r}: {_reason(error)}") from error
     lines = ((line.lstrip(), f"{name}, line {number}") for number, line in enumerate(text.splitlines(), 1))

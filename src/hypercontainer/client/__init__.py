@@ -20,9 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 from hypercontainer.client.http import Answer, Record, connect, decode, error_from, progress, request_head
 from hypercontainer.client.nouns import Containers, Execs, Images, Machines, Pods, System, Templates
-from hypercontainer.client.start import Stopped, ensure_daemon, is_listening, next_daemon
+from hypercontainer.client.start import (
+    Stopped,
+    ensure_daemon,
+    is_listening,
+    next_daemon,
+    takes_connections,
+)
 from hypercontainer.client.streams import Attached, LogFrame, Place, Seen
-from hypercontainer.config import Paths
+from hypercontainer.config import Paths, default_socket
 from hypercontainer.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -61,9 +67,10 @@ class Client:
     @classmethod
     def default(cls) -> Client:
         """A client of the daemon that the environment says, which is started if it does not run."""
-        paths = Paths.default()
-        ensure_daemon(paths)
-        return cls(paths.socket)
+        path = default_socket()
+        if not takes_connections(path):
+            ensure_daemon(Paths.default())
+        return cls(path)
 
     @classmethod
     def next(cls) -> Client:

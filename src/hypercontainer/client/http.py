@@ -9,7 +9,6 @@ import socket
 import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlencode
 
 from hypercontainer import errors
 from hypercontainer.errors import HyperError, Unavailable
@@ -17,6 +16,7 @@ from hypercontainer.errors import HyperError, Unavailable
 READ_SIZE = 1 << 18
 _MAX_HEAD = 1 << 16
 _ERROR_TRAILER = b"hyper-error"  # model.rest.ERROR_TRAILER
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -206,7 +206,13 @@ def _query(query: Mapping[str, object] | None) -> str:
         for item in value if isinstance(value, list) else [value]:
             if item is not None:
                 pairs.append((key, str(item).lower() if isinstance(item, bool) else str(item)))
-    return "?" + urlencode(pairs) if pairs else ""
+    return "?" + "&".join(f"{quoted(key)}={quoted(value)}" for key, value in pairs) if pairs else ""
+
+
+def quoted(text: str, *, safe: bytes = b"") -> str:
+    """RFC 3986's percent-encoding, of what is not unreserved or ``safe``; urllib.parse would cost 4 ms."""
+    plain = _UNRESERVED.union(safe)
+    return "".join(chr(byte) if byte in plain else f"%{byte:02X}" for byte in os.fsencode(text))
 
 
 def _decode_or_none(data: bytes) -> Any:

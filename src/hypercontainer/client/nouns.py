@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING
-from urllib.parse import quote
 
-from hypercontainer.client.http import Download, Record, encode, progress
+from hypercontainer.client.http import Download, Record, encode, progress, quoted
 from hypercontainer.client.streams import Attached, LogFrame, Seen, log_frames
 from hypercontainer.errors import InvalidRequest
 
@@ -319,8 +318,8 @@ class Images(_Noun):
 def _at(noun: str, name: str, *verbs: str) -> str:
     if not name:
         raise InvalidRequest(f"an empty name is none of {noun}")
-    safe = "/:@" if noun == "images" else ""
-    return "/".join(["/v1", noun, quote(name, safe=safe), *verbs])
+    safe = b"/:@" if noun == "images" else b""
+    return "/".join(["/v1", noun, quoted(name, safe=safe), *verbs])
 
 
 def _credentials(username: str, password: str) -> str:

@@ -8,12 +8,13 @@ import time
 from typing import TYPE_CHECKING
 
 from hypercontainer.client.http import connect
-from hypercontainer.config import Paths
 from hypercontainer.errors import Unavailable
 
 if TYPE_CHECKING:
     from pathlib import Path
     from subprocess import Popen
+
+    from hypercontainer.config import Paths
 
 RUNS_ALREADY = 75  # exit status of a hyperd that found another one (sysexits.h: EX_TEMPFAIL)
 START_TIMEOUT_S = 30.0
@@ -77,9 +78,14 @@ def _turn_over(log: Path) -> None:
 
 
 def is_listening(paths: Paths) -> bool:
+    return takes_connections(os.fspath(paths.socket))
+
+
+def takes_connections(path: str) -> bool:
+    """Whether a hyperd listens on the socket ``path``."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
         try:
-            connect(probe, os.fspath(paths.socket))
+            connect(probe, path)
         except OSError:
             return False
     return True

@@ -1,19 +1,23 @@
 """Where things live (here, from the environment) and how the daemon is set up (`settings`, from its file).
 
-The CLI imports this in every command and counts its milliseconds: a dataclass would cost it 8 (inspect), and
-TOML and msgspec 25.  So `Paths` is a NamedTuple, and `Settings` is imported when it is asked for.
+The CLI imports this in every command and counts its milliseconds: a dataclass would cost it 8 (inspect), TOML
+and msgspec 25, pathlib with the urllib that it imports 6.  So `Paths` is a NamedTuple, `Settings` is imported
+when it is asked for, and who only connects asks for `default_socket`, which is text.
 """
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hypercontainer.config.settings import Settings
 
-__all__ = ["Paths", "Settings"]
+__all__ = ["Paths", "Settings", "default_socket"]
+
+_SOCKET = "hyper.sock"
 
 
 class Paths(NamedTuple):
@@ -25,22 +29,13 @@ class Paths(NamedTuple):
 
     @classmethod
     def default(cls) -> Paths:
-        if root := os.environ.get("HYPER_ROOT"):
-            base = Path(root).absolute()
-            return cls(state=base / "lib", run=base / "run", config=base / "etc")
-        if os.geteuid() == 0:
-            return cls(state=Path("/var/lib/hyper"), run=Path("/run/hyper"), config=Path("/etc/hyper"))
-        home = Path.home()
-        runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/hyper-{os.geteuid()}"  # noqa: S108
-        return cls(
-            state=Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share") / "hyper",
-            run=Path(runtime) / "hyper",
-            config=Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "hyper",
-        )
+        from pathlib import Path
+
+        return cls(*map(Path, _directories()))
 
     @property
     def socket(self) -> Path:
-        return self.run / "hyper.sock"
+        return self.run / _SOCKET
 
     @property
     def lock(self) -> Path:
@@ -69,6 +64,25 @@ class Paths(NamedTuple):
     @property
     def cache(self) -> Path:
         return self.state / "cache"
+
+
+def default_socket() -> str:
+    """What `Paths.default` has as ``socket``."""
+    return os.path.join(_directories()[1], _SOCKET)  # noqa: PTH118
+
+
+def _directories() -> tuple[str, str, str]:
+    """State, run and configuration, as the environment says."""
+    if root := os.environ.get("HYPER_ROOT"):
+        base = os.path.abspath(root)  # noqa: PTH100
+        return f"{base}/lib", f"{base}/run", f"{base}/etc"
+    if os.geteuid() == 0:
+        return "/var/lib/hyper", "/run/hyper", "/etc/hyper"
+    home = os.path.expanduser("~")  # noqa: PTH111
+    state = os.environ.get("XDG_DATA_HOME") or f"{home}/.local/share"
+    run = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/hyper-{os.geteuid()}"  # noqa: S108
+    config = os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
+    return f"{state}/hyper", f"{run}/hyper", f"{config}/hyper"
 
 
 def __getattr__(name: str) -> object:
