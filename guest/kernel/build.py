@@ -28,7 +28,7 @@ from guest.kernel import check, edits, source
 
 HERE = Path(__file__).parent
 PACKAGE = "linux-source-6.12"
-RECIPE = ("build.py", "edits.py")
+RECIPE = ("build.py", "edits/__init__.py", "edits/text.py")
 _SCRATCH_SIZE = 4 << 30  # bytes: the unpacked source and the objects of a target
 
 
@@ -41,6 +41,7 @@ class Target:
     fragments: tuple[str, ...]
     product: str  # make's goal and the file that it leaves
     drivers: tuple[str, ...]  # how the names of its own begin
+    edits: tuple[str, ...]  # the modules that change what it is built from
     compile_steps: int  # roughly, to show progress
 
     def fragment_paths(self) -> list[Path]:
@@ -49,6 +50,9 @@ class Target:
     def driver_paths(self) -> list[Path]:
         shared = [edits.DRIVERS / name for name in ("Kconfig", "Makefile")]
         return shared + [path for name in self.drivers for path in sorted(edits.DRIVERS.glob(f"{name}*"))]
+
+    def edit_paths(self) -> list[Path]:
+        return [HERE / "edits" / f"{name}.py" for name in self.edits]
 
 
 TARGETS = {
@@ -59,8 +63,9 @@ TARGETS = {
             architecture="um",
             fragments=("base", "files", "network", "nfs", "um"),
             product="linux",
-            drivers=("hyper_channel", "hyper_exit", "hyper_start"),
-            compile_steps=1260,
+            drivers=("hyper_channel", "hyper_exit", "hyper_start", "hyper_traps"),
+            edits=("um", "traps"),
+            compile_steps=1440,
         ),
         Target(
             name="x86_64",
@@ -68,6 +73,7 @@ TARGETS = {
             fragments=("base", "files", "network", "nfs", "virtio", "x86_64"),
             product="vmlinux",
             drivers=("hyper_poweroff",),
+            edits=("x86_64",),
             compile_steps=1500,
         ),
     )
@@ -90,7 +96,8 @@ def key(target: Target, kernel_source: source.Source) -> str:
     """The hash of everything that decides what comes out: source, fragments, drivers, recipe, compiler."""
     compiler = subprocess.run(["gcc", "-dumpfullversion"], capture_output=True, text=True, check=True).stdout
     digest = hashlib.sha256(f"{target.name} {kernel_source.sha256} {compiler}".encode())
-    for path in (*target.fragment_paths(), *target.driver_paths(), *(HERE / name for name in RECIPE)):
+    own = (*target.fragment_paths(), *target.driver_paths(), *target.edit_paths())
+    for path in (*own, *(HERE / name for name in RECIPE)):
         content = path.read_bytes()
         digest.update(f"{path.name} {len(content)} ".encode() + content)
     return digest.hexdigest()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from guest.kernel import build, check, edits
+from guest.kernel.edits import x86_64
 
 FRAGMENTS = sorted((build.HERE / "fragments").glob("*.config"))
 
@@ -46,9 +47,9 @@ def test_every_option_line_of_a_fragment_is_understood(path: Path) -> None:
     assert len(check.options(text)) == len(lines)
 
 
-def test_every_target_names_fragments_and_drivers_that_exist() -> None:
+def test_every_target_names_fragments_drivers_and_edits_that_exist() -> None:
     for target in build.TARGETS.values():
-        assert all(path.is_file() for path in target.fragment_paths())
+        assert all(path.is_file() for path in (*target.fragment_paths(), *target.edit_paths()))
         assert all(any(edits.DRIVERS.glob(f"{name}*.c")) for name in target.drivers)
 
 
@@ -56,4 +57,4 @@ def test_an_edit_whose_place_is_gone_fails_with_the_file(tmp_path: Path) -> None
     script = tmp_path / "vmlinux.lds.S"
     script.write_text("nothing of interest\n")
     with pytest.raises(edits.EditError, match=r"vmlinux\.lds\.S"):
-        edits.pack_entry_code(script)
+        x86_64.pack_entry_code(script)

@@ -1,38 +1,18 @@
-"""What we change in the kernel's tree: our drivers go in, and a few lines of others' are changed.
-
-Each edit says what it replaces and fails when that is not there, so that no new kernel version loses one
-silently.
-"""
+"""User-Mode Linux: what crashes it, and what a guest could do with its share."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-DRIVERS = Path(__file__).parent / "drivers"
-
-
-class EditError(Exception):
-    """The tree is not as an edit expects it; the message says where."""
+from guest.kernel.edits.text import EditError, removed
 
 
 def apply(tree: Path) -> None:
-    """Make all edits in a freshly unpacked tree."""
-    add_drivers(tree)
     allow_static_link(tree / "arch/um/drivers/Kconfig")
-    pack_entry_code(tree / "arch/x86/kernel/vmlinux.lds.S")
     stop_at_failed_fork(tree / "arch/um/kernel/tlb.c")
     remove_only_disks(tree / "arch/um/drivers/ubd_kern.c")
     give_owners(tree / "fs/hostfs/hostfs_kern.c")
     confine_share(tree / "fs/hostfs/hostfs_kern.c")
-    shorten_queues(tree / "drivers/virtio/virtio_mmio.c")
-
-
-def add_drivers(tree: Path) -> None:
-    """Put our drivers into the tree as ``drivers/hyper``, and into what make and Kconfig read."""
-    shutil.copytree(DRIVERS, tree / "drivers/hyper")
-    append(tree / "drivers/Makefile", "obj-y += hyper/\n")
-    append(tree / "drivers/Kconfig", 'source "drivers/hyper/Kconfig"\n')
 
 
 def allow_static_link(kconfig: Path) -> None:
@@ -44,19 +24,6 @@ def allow_static_link(kconfig: Path) -> None:
     start = "config UML_NET_VECTOR\n"
     head, vector, tail = kconfig.read_text().partition(start)
     kconfig.write_text(head + vector + removed(tail, "\tselect MAY_HAVE_RUNTIME_DEPS\n", kconfig))
-
-
-def pack_entry_code(linker_script: Path) -> None:
-    """Save 3 MB of each guest: the padding around 5 KB of entry code.
-
-    The kernel gives that code large pages of its own for page table isolation, a mitigation of Meltdown that
-    we build without.
-    """
-    text = linker_script.read_text()
-    for name in ("ALIGN_ENTRY_TEXT_BEGIN", "ALIGN_ENTRY_TEXT_END"):
-        asked = f"#define {name}\t. = ALIGN(PMD_SIZE);"
-        text = removed(text, asked, linker_script, put=f"#define {name}\t. = ALIGN(PAGE_SIZE);")
-    linker_script.write_text(text)
 
 
 def stop_at_failed_fork(tlb: Path) -> None:
@@ -140,27 +107,3 @@ def confine_share(hostfs: Path) -> None:
     begin = "\tfsi = kzalloc(sizeof(*fsi), GFP_KERNEL);\n"
     text = removed(text, begin, hostfs, put=f"\tif (!*root_ino)\n\t\treturn -EPERM;\n{begin}")
     hostfs.write_text(text)
-
-
-def shorten_queues(mmio: Path) -> None:
-    """Save 8 MB of each guest: QEMU offers queues of 1,024, and drivers fill theirs with buffers.
-
-    The console's driver puts 4 KB under each entry of its queues to the guest, which are the even ones.
-    128 is what QEMU offers elsewhere.
-    """
-    asked = "\tnum = readl(vm_dev->base + VIRTIO_MMIO_QUEUE_NUM_MAX);\n"
-    less = "\tnum = min(num, vdev->id.device == VIRTIO_ID_CONSOLE && index % 2 == 0 ? 16u : 128u);\n"
-    text = removed(mmio.read_text(), asked, mmio, put=asked + less)
-    include = "#include <uapi/linux/virtio_mmio.h>\n"
-    mmio.write_text(removed(text, include, mmio, put=f"#include <uapi/linux/virtio_ids.h>\n{include}"))
-
-
-def append(path: Path, addition: str) -> None:
-    path.write_text(f"{path.read_text()}\n{addition}")
-
-
-def removed(text: str, asked: str, path: Path, *, put: str = "") -> str:
-    """``text`` with the first ``asked`` replaced; ``path`` is for the error."""
-    if asked not in text:
-        raise EditError(f"{path}: expected '{asked.strip()}'")
-    return text.replace(asked, put, 1)
