@@ -7,9 +7,13 @@ user was told is true, the verb typed again has a sensible outcome, and ``rm -f`
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from pathlib import Path
+
 import pytest
 
 from tests.crash.conftest import LONG
+from tests.crash.images import pullable
 from tests.crash.site import Site
 from tests.crash.verbs import VERBS, Verb
 
@@ -24,8 +28,9 @@ def of_driver(name: str) -> pytest.MarkDecorator:
 
 @pytest.mark.timeout(3600 if LONG else 120)
 @of_driver("namespace")
-def test_hyperd_may_die_at_any_step_of(verb: Verb, site: Site) -> None:
-    every_step(verb, site)
+def test_hyperd_may_die_at_any_step_of(verb: Verb, site: Site, tmp_path: Path) -> None:
+    with pullable(site, tmp_path) if verb.registry else nullcontext():
+        every_step(verb, site)
 
 
 @pytest.mark.timeout(3600 if LONG else 120)

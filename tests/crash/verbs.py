@@ -17,6 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from hypercontainer.errors import HyperError
+from tests.crash.images import (
+    check_pulled,
+    has_image,
+    import_root,
+    lacks_image,
+    load_other,
+    load_prepared,
+    pull,
+    remove_images,
+    remove_pulled,
+)
 from tests.crash.site import Site
 from tests.e2e.hyper import Result
 
@@ -38,6 +49,7 @@ class Verb:
     prepare: Callable[[Site], None] = nothing
     clear: Callable[[Site], None] = nothing  # what ``rm -f`` of all pods does not
     driver: str = "namespace"
+    registry: bool = False  # whether there must be one
 
 
 def typed(*words: str) -> Callable[[Site], Result]:
@@ -172,74 +184,6 @@ def check_exec_detached(site: Site, result: Result) -> None:
         site.wait_until(
             lambda: site.run("exec", "p", "cat", "/done").out == "done\n", "what was started is done"
         )
-
-
-# --- Images ---
-
-
-def image_names(site: Site) -> set[str]:
-    return {tag for image in site.client.images.list() for tag in image.tags}
-
-
-def has_image(name: str) -> Callable[[Site, Result], None]:
-    """The image is there whole, or not at all when hyper did not say so."""
-
-    def check(site: Site, result: Result) -> None:
-        there = name in image_names(site)
-        assert there or result.status != 0, result
-        if there:
-            assert site.run("run", "--rm", "--network", "none", name, "echo", "whole").out == "whole\n"
-
-    return check
-
-
-def lacks_image(name: str) -> Callable[[Site, Result], None]:
-    def check(site: Site, result: Result) -> None:
-        assert result.status != 0 or name not in image_names(site), result
-
-    return check
-
-
-def remove_images(*names: str) -> Callable[[Site], None]:
-    def clear(site: Site) -> None:
-        for name in names:
-            if name in image_names(site):
-                site.hyper.ok("rmi", "-f", name)
-        assert not set(names) & image_names(site)
-
-    return clear
-
-
-def load_other(site: Site) -> Result:
-    return site.run("load", "-q", "-i", str(other_archive(site)))
-
-
-def other_archive(site: Site) -> Path:
-    """Another image, so that its blobs are its own."""
-    path = site.hyper.root / "other.tar"
-    if not path.exists():
-        from tests.support.images import Member, cached_busybox_layer, docker_archive, layer
-
-        docker_archive(
-            path,
-            layers=[cached_busybox_layer(), layer(Member(name="etc/other", content=b"other"))],
-            tags=["other:latest"],
-            config={"Cmd": ["sh"]},
-        )
-    return path
-
-
-def import_root(site: Site) -> Result:
-    path = site.hyper.root / "rootfs.tar"
-    if not path.exists():
-        from tests.support.images import cached_busybox_layer
-
-        path.write_bytes(cached_busybox_layer())
-    return site.run("import", "-q", "-c", 'ENV imported="yes"', str(path), "imported:latest")
-
-
-def load_prepared(site: Site) -> None:
-    site.hyper.ok("load", "-q", "-i", str(other_archive(site)))
 
 
 # --- Containers of a live pod, names, copies, restarts ---
@@ -490,6 +434,7 @@ VERBS = (
         check=check_exec_detached,
     ),
     Verb(name="load", act=load_other, check=has_image("other:latest"), clear=remove_images("other:latest")),
+    Verb(name="pull", act=pull, check=check_pulled, clear=remove_pulled, registry=True),
     Verb(
         name="import",
         act=import_root,
