@@ -23,13 +23,13 @@
 #include "kernel.h"
 
 #define CAPABILITY(name) (UINT64_C(1) << (name))
-#define PIPE 3 /* the job's, in the child */
+#define LINE 3 /* the job's, in the child */
 
 static const uint64_t capabilities = CAPABILITY(CAP_CHOWN) | CAPABILITY(CAP_DAC_OVERRIDE) |
 				     CAPABILITY(CAP_DAC_READ_SEARCH) | CAPABILITY(CAP_FOWNER) |
 				     CAPABILITY(CAP_FSETID) | CAPABILITY(CAP_MKNOD) | CAPABILITY(CAP_SETFCAP);
 
-/* Streams, root and job's pipe stay, and nothing else. */
+/* Streams, root and job's line stay, and nothing else. */
 static int enter(struct job *job, const struct container *container, const struct stdio *stdio)
 {
 	int result = exec_take_streams(stdio);
@@ -38,10 +38,10 @@ static int enter(struct job *job, const struct container *container, const struc
 		return result;
 	if (setns(container->mount_namespace, CLONE_NEWNS))
 		return failed("setns", "mounts");
-	if (job->pipe != PIPE && dup2(job->pipe, PIPE) < 0)
+	if (job->line != LINE && dup2(job->line, LINE) < 0)
 		return failed("dup2", "");
-	job->pipe = PIPE;
-	sys_close_range(PIPE + 1, 0);
+	job->line = LINE;
+	sys_close_range(LINE + 1, 0);
 	result = exec_set_capabilities(capabilities);
 	int root = result ? -1 : open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return result ? result : root < 0 ? failed("open", "/") : root;
@@ -62,11 +62,10 @@ static int run(const struct job *job, int root, const struct msg_start_archive *
 	int target = message->unpack ? unpack_find(root, message) : pack_find(root, message, &item);
 
 	job_report(job, target < 0 ? target : 0);
-	close(PIPE);
+	close(LINE);
 	if (target < 0)
 		return target;
 	take_signals();
-	umask(0);
 	return message->unpack ? unpack(root, target, message) : pack(root, &item, message->path);
 }
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -35,7 +36,7 @@ static int leave_root(int root)
 
 int cgroup_open(void)
 {
-	if (mount_plain("cgroup2", CGROUP_DIRECTORY, NULL, MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC))
+	if (mount_plain("cgroup2", CGROUP_DIRECTORY, MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL))
 		return -1;
 	cleanup_fd int root = open(CGROUP_DIRECTORY, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
 	if (root < 0 || leave_root(root))

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -24,6 +25,7 @@
 #define REMOVAL_TRIES 2500
 #define CONTAINERS 256
 #define POPULATE_MS 1800000
+#define TERMINALS_DIRECTORY "/run/hyper/terminals"
 
 struct container *container_find(const char *name)
 {
@@ -45,7 +47,7 @@ static void container_free(struct container *container)
 	timer_disarm(&container->removal);
 	close_fd(&container->mount_namespace);
 	close_fd(&container->terminals);
-	close_fd(&container->orders); /* who waits there ends */
+	watch_close(&container->job.watch); /* who waits there ends */
 	close_fd(&container->cgroup);
 	cgroup_remove(container->name);
 	free(container);
@@ -110,7 +112,7 @@ static struct container *container_new(const struct msg_create_container *messag
 		return NULL;
 	snprintf(container->name, sizeof(container->name), "%s", message->container);
 	snprintf(container->writable, sizeof(container->writable), "%s", message->writable.path);
-	container->mount_namespace = container->terminals = container->orders = container->cgroup = -1;
+	container->mount_namespace = container->terminals = container->cgroup = -1;
 	container->job.watch.fd = -1;
 	container->slots = slots_of(message);
 	container->writable_slot = message->writable.slot;
@@ -123,12 +125,9 @@ static struct container *container_new(const struct msg_create_container *messag
 static int open_resources(struct container *container, const struct msg_create_container *message)
 {
 	const struct cgroup_limits limits = { message->memory_bytes, message->cpu_millis, message->pids };
-	const struct mount_option options[] = { { "mode", "620" },
-						{ "ptmxmode", "666" },
-						{ guest.is_mapped ? NULL : "gid", "5" },
-						{ NULL, NULL } };
+	const char *options = guest.is_mapped ? "mode=620,ptmxmode=666" : "mode=620,ptmxmode=666,gid=5";
 
-	container->terminals = mount_new("devpts", NULL, options, MOUNT_NOSUID | MOUNT_NOEXEC);
+	container->terminals = mount_detached("devpts", TERMINALS_DIRECTORY, MS_NOSUID | MS_NOEXEC, options);
 	if (container->terminals < 0)
 		return container->terminals;
 	if (guest.cgroup < 0 && !limits.memory_bytes && !limits.cpu_millis && !limits.pids)
@@ -173,18 +172,15 @@ static void root_is_built(struct job *job, int result)
 	request_answer_created(request, result);
 }
 
-/* Reports, and waits: to become the main process, or for the end that root_is_built() makes. */
-static _Noreturn void build(const struct container *container, const struct msg_create_container *message,
-			    int orders)
+/* Reports, and waits to become the main process; a failure is told for good when the line ends. */
+static _Noreturn void build(const struct container *container, const struct msg_create_container *message)
 {
 	int result = root_build(container, message);
 
 	job_report(&container->job, result);
-	close(container->job.pipe);
 	if (!result)
-		starter_wait(container, orders);
-	for (;;)
-		pause();
+		starter_wait(container);
+	_exit(1);
 }
 
 /* Copying takes as long as there is to copy. */
@@ -207,15 +203,14 @@ int container_create(const struct msg_create_container *message, uint32_t reques
 	container = container_new(message, request);
 	if (!container)
 		return failed_with(ENOMEM, "create container", message->container);
-	cleanup_fd int orders = starter_open(container);
-	result = orders < 0 ? orders : open_resources(container, message);
+	result = open_resources(container, message);
 	const struct place place = { .in_pod = true, .cgroup = container->cgroup };
 	pid_t pid = result ? result : job_start(&container->job, &place, root_is_built);
 	if (pid == 0)
-		build(container, message, orders);
+		build(container, message);
 	if (pid > 0 && populates(message))
 		timer_arm(&container->job.deadline, POPULATE_MS);
-	container->job.ends_ready = true;
+	container->job.stays = true;
 	if (pid > 0)
 		return CREATED_LATER;
 	container_free(container);

@@ -18,7 +18,6 @@ struct container {
 	bool has_run; /* something, since then */
 	int mount_namespace;
 	int terminals; /* its devpts: terminals are opened there, and named as its processes see them */
-	int orders; /* to the job that built it, and waits to become the main process (starter.h); or -1 */
 	int cgroup; /* -1: there are no cgroups */
 	/*
 	 * What is born in a cgroup that was killed once dies at birth: cgroup_css_set_fork() of Linux
@@ -29,8 +28,7 @@ struct container {
 	uint8_t writable_slot;
 	char writable[CONTAINER_PATH]; /* the writable directory, below its slot */
 	uint32_t request; /* who waits for the job */
-	struct job
-		job; /* building, then waiting; or erasing.  Its pid is 0 once it was reaped, or is a process */
+	struct job job; /* building, then waiting; or erasing.  Its pid is 0 once reaped, or a process' */
 	struct timer removal;
 	unsigned int tries;
 	bool erases;

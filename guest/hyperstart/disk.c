@@ -15,6 +15,7 @@
 
 #include "fd.h"
 #include "guest.h"
+#include "kernel.h"
 #include "log.h"
 #include "mount.h"
 #include "path.h"
@@ -191,9 +192,9 @@ void disk_path(uint8_t slot, char path[32])
 
 static bool is_mounted(const char *path)
 {
-	struct stat here, above;
+	struct extended_status status;
 
-	return !stat(path, &here) && !stat(DISKS_DIRECTORY, &above) && here.st_dev != above.st_dev;
+	return !sys_statx(AT_FDCWD, path, &status) && status.attributes & STATX_ATTR_MOUNT_ROOT_;
 }
 
 bool disk_is_mounted(uint8_t slot)

@@ -21,6 +21,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "fd.h"
@@ -31,6 +32,8 @@
 #include "path.h"
 #include "user.h"
 
+#define NULL_MAJOR 1 /* Documentation/admin-guide/devices.txt */
+#define NULL_MINOR 3
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 /* --- Streams --- */
@@ -50,12 +53,12 @@ int exec_take_streams(const struct stdio *stdio)
 /* So that the user may open /dev/stdout, or its terminal, again. */
 static void give_streams(const struct user *user)
 {
-	struct stat status, null_status;
+	struct stat status;
 
-	if (!user->uid || fstat(guest.null, &null_status)) /* what hyperstart made is root's */
+	if (!user->uid) /* what hyperstart made is root's */
 		return;
 	for (int fd = 0; fd < 3; fd++)
-		if (!fstat(fd, &status) && status.st_rdev != null_status.st_rdev)
+		if (!fstat(fd, &status) && status.st_rdev != makedev(NULL_MAJOR, NULL_MINOR))
 			fchown(fd, user->uid, (gid_t)-1); /* a mapped root may not: no harm */
 }
 
@@ -106,19 +109,18 @@ static int set_limit(const struct msg_resource_limit *limit)
 }
 
 /* As Docker: few descriptors unless asked for, as some programs close them all one by one. */
-static void set_default_limits(void)
+static void set_default_limit(void)
 {
-	const struct rlimit files = { 1024, 524288 }, processes = { RLIM_INFINITY, RLIM_INFINITY };
+	const struct rlimit files = { 1024, 524288 };
 
 	setrlimit(RLIMIT_NOFILE, &files);
-	setrlimit(RLIMIT_NPROC, &processes); /* the cgroup's business */
 }
 
 static int set_limits(const struct msg_start_process *message)
 {
 	int result = 0;
 
-	set_default_limits();
+	set_default_limit();
 	for (uint32_t i = 0; !result && i < message->limits_count; i++)
 		result = set_limit(&message->limits[i]);
 	return result;
@@ -166,15 +168,18 @@ static int bound_capabilities(uint64_t wanted)
 	return 0;
 }
 
-/* With musl's own, all threads would be stopped first, and there is one. */
+/* Root in no group is what we are.  With musl's own, all threads would be stopped first, and there is one. */
 static int set_ids(const struct user *user)
 {
 	/* a mapped root may have no way to: its groups are nothing inside anyway */
-	if (syscall(SYS_setgroups, user->groups_count, user->groups) && !guest.is_mapped)
+	if (user->groups_count && syscall(SYS_setgroups, user->groups_count, user->groups) &&
+	    !guest.is_mapped)
 		return failed("setgroups", "");
-	if (syscall(SYS_setresgid, user->gid, user->gid, user->gid))
+	if (user->gid && syscall(SYS_setresgid, user->gid, user->gid, user->gid))
 		return failed("setgid", "");
-	return syscall(SYS_setresuid, user->uid, user->uid, user->uid) ? failed("setuid", "") : 0;
+	if (user->uid && syscall(SYS_setresuid, user->uid, user->uid, user->uid))
+		return failed("setuid", "");
+	return 0;
 }
 
 static int become(const struct user *user, uint64_t capabilities)
@@ -218,11 +223,11 @@ static char **complete_environment(const struct msg_start_process *message, cons
 	return environment;
 }
 
-/* As root, which may make it; the user need not be able to go there itself. */
+/* From "/".  As root, which may make it; the user need not be able to go there itself. */
 static int change_directory(int root, const char *path)
 {
 	if (!strcmp(path, "/"))
-		return chdir(path) ? failed("change directory", path) : 0;
+		return 0;
 	cleanup_fd int directory = make_directory(root, path);
 	if (directory < 0)
 		return directory;
@@ -266,13 +271,11 @@ static int try_exec(char *const *argv, char *const *environment)
 static int prepare(const struct container *container, const struct stdio *stdio,
 		   const struct msg_start_process *message, struct user *user)
 {
+	const int root = AT_FDCWD; /* "/", until change_directory() */
 	int result = exec_take_streams(stdio);
 
 	if (!result && container)
 		result = join(container, message->in_machine);
-	cleanup_fd int root = result ? -1 : openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (!result && root < 0)
-		result = failed("open", "/");
 	if (!result && container && message->is_main && stdio->is_terminal)
 		result = show_console(root);
 	if (!result)

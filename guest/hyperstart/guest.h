@@ -18,6 +18,7 @@ struct guest {
 	uint64_t started_ns;
 	bool in_namespaces; /* no machine of our own: tests.  Clock and power are the host's */
 	bool is_mapped; /* and not even root outside of our user namespace */
+	pid_t pid; /* a job's, as it sees itself: written by the kernel at its birth */
 	int null; /* /dev/null, before a container could put something else there */
 	int own_pid_namespace, own_net_namespace;
 	int cgroup; /* directory of the cgroup tree; -1: there is none */

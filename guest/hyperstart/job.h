@@ -1,8 +1,8 @@
 /*
  * What would block or needs namespaces of its own is done by a child of hyperstart: a job.
  *
- * A job reports once through a pipe: that it is ready, or the failure.  Its end without a report is
- * a failure too (it was killed).
+ * Between them is a line, a socket: the job reports through it that it is ready, or the failure.  Its end
+ * without a report is a failure too (it was killed).
  */
 #pragma once
 
@@ -21,14 +21,15 @@ struct report {
 };
 
 struct job {
-	struct watch watch; /* the pipe's end to read from; -1 when the job is done */
+	struct watch watch; /* our end of the line; -1: there is none */
 	pid_t pid;
 	bool has_report;
-	bool ends_ready; /* nothing that comes behind "ready" is waited for */
+	bool stays; /* "ready" is not its end: it waits for an order, and the line stays */
+	bool is_over; /* `done` has been called */
 	struct report report;
 	void (*done)(struct job *job, int result); /* 0 or -errno, with the failure noted; may free the job */
 	struct timer deadline; /* a container could stop the child with a signal before its execve */
-	int pipe; /* in the child: where it reports */
+	int line; /* in the child: its end */
 };
 
 struct place {
@@ -40,8 +41,10 @@ struct place {
 
 /* As fork(2): 0 in the child, which must end by execve or _exit.  -errno: nothing was started. */
 pid_t job_start(struct job *job, const struct place *place, void (*done)(struct job *job, int result));
-/* The same of a child that is there already; `read_end` is of the pipe that it reports through. */
-void job_watch(struct job *job, pid_t pid, int read_end, void (*done)(struct job *job, int result));
+/* What was told to the child of `waiting`, which stayed, is a job of its own. */
+void job_go_on(struct job *job, struct job *waiting, void (*done)(struct job *job, int result));
+/* Before the pod's PID namespace goes. */
+void jobs_leave_pod(void);
 /* From the child, with 0 or the -errno of the failure that was noted. */
 void job_report(const struct job *job, int result);
 /* The child has been reaped: whatever it had to report is there. */

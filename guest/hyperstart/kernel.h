@@ -35,6 +35,14 @@ struct mount_attributes {
 	uint64_t set, clear, propagation, userns_fd;
 };
 
+/* linux/stat.h */
+#define STATX_ATTR_MOUNT_ROOT_ UINT64_C(0x2000)
+
+struct extended_status {
+	uint32_t mask, block_size;
+	uint64_t attributes, others[30];
+};
+
 /* linux/sched.h */
 #define CLONE_INTO_CGROUP_ UINT64_C(0x200000000)
 
@@ -102,6 +110,12 @@ static inline int sys_pidfd_open(pid_t pid)
 static inline int sys_rename_new(int directory, const char *from, const char *to)
 {
 	return (int)syscall(SYS_renameat2, directory, from, directory, to, 1);
+}
+
+/* What is not asked for costs nothing: attributes are always told. */
+static inline int sys_statx(int directory, const char *path, struct extended_status *status)
+{
+	return (int)syscall(SYS_statx, directory, path, 0, 0, status);
 }
 
 #define CLOSE_RANGE_CLOEXEC_ 4u

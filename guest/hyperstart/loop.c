@@ -37,6 +37,18 @@ int watch_set(struct watch *watch, uint32_t events)
 	return 0;
 }
 
+void watch_move(struct watch *to, struct watch *from)
+{
+	struct epoll_event event = { .events = from->events, .data.ptr = to };
+
+	*to = *from;
+	forget_in_batch(from);
+	from->fd = -1;
+	from->events = 0;
+	if (to->events)
+		epoll_ctl(guest.loop.epoll, EPOLL_CTL_MOD, to->fd, &event);
+}
+
 void watch_close(struct watch *watch)
 {
 	if (watch->fd < 0)

@@ -30,6 +30,7 @@ int loop_open(void);
 void loop_turn(bool busy);
 
 int watch_set(struct watch *watch, uint32_t events); /* 0 takes it out of the loop */
+void watch_move(struct watch *to, struct watch *from); /* with its descriptor, events and function */
 void watch_close(struct watch *watch); /* and closes the descriptor */
 
 void timer_arm(struct timer *timer, uint64_t delay_ms);

@@ -74,7 +74,7 @@ int machine_enter(const struct container *container)
 
 	if (root < 0)
 		return root;
-	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+	if (unshare(CLONE_NEWNS)) /* hyperstart's mounts are private, and so are their copies */
 		return failed("unshare", "mounts");
 	return build(root);
 }

@@ -17,6 +17,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -118,6 +119,9 @@ static int mount_namespace(void)
 	if (chdir("/") || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		return failed("mount private", "/");
 	guest.is_mapped = !read_line("/proc/self/uid_map", map, sizeof(map)) && !strstr(map, "4294967295");
+	/* those of who runs the test are no groups of ours; a mapped root may have no way to leave them */
+	if (syscall(SYS_setgroups, 0, NULL) && !guest.is_mapped)
+		return failed("setgroups", "");
 	return mount_one("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=755");
 }
 
@@ -139,9 +143,10 @@ static int make_run_directory(void)
 /* Containers may read nothing of us.  When memory runs out, the kernel kills anything but its PID 1. */
 static void protect_self(void)
 {
-	const struct rlimit files = { OPEN_FILES, OPEN_FILES };
+	const struct rlimit files = { OPEN_FILES, OPEN_FILES }, processes = { RLIM_INFINITY, RLIM_INFINITY };
 
 	setrlimit(RLIMIT_NOFILE, &files);
+	setrlimit(RLIMIT_NPROC, &processes); /* how many, is for containers' cgroups to say */
 	if (guest.is_mapped)
 		return; /* /proc/self would be closed to ourselves */
 	prctl(PR_SET_DUMPABLE, 0);
@@ -206,7 +211,7 @@ int main(int argc, char **argv)
 	guest.in_namespaces = listener >= 0;
 	mark("start", "");
 	take_name(argv);
-	umask(022);
+	umask(0); /* what is made has the permissions that it is made with; processes get their own (exec.c) */
 	if (guest.in_namespaces ? mount_namespace() : mount_machine())
 		die("mounts");
 	if (make_run_directory())

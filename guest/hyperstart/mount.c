@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 #include "fd.h"
@@ -62,6 +63,15 @@ int mount_at(int mount, int root, const char *path, bool is_directory)
 	return sys_move_mount(mount, "", target, "") ? failed("mount on", path) : 0;
 }
 
+int mount_bind(const char *from, int root, const char *path)
+{
+	cleanup_fd int target = make_mount_point(root, path, false);
+
+	if (target < 0)
+		return target;
+	return mount(from, fd_path(target).text, NULL, MS_BIND, NULL) ? failed("mount on", path) : 0;
+}
+
 int mount_move(const char *from, int root, const char *path)
 {
 	cleanup_fd int target = make_mount_point(root, path, true);
@@ -78,12 +88,28 @@ int mount_in_new(int mount, const char *from, int parent, const char *name)
 	return sys_move_mount(mount, from, parent, name) ? failed("mount on", name) : 0;
 }
 
-int mount_plain(const char *fstype, const char *target, const struct mount_option *options,
-		unsigned int attributes)
+int mount_plain(const char *fstype, const char *directory, unsigned long flags, const char *options)
 {
-	cleanup_fd int mount = mount_new(fstype, NULL, options, attributes);
+	if (!mount(fstype, directory, fstype, flags, options))
+		return 0;
+	if (errno != ENOENT)
+		return failed("mount", directory);
+	cleanup_fd int made = make_directory(AT_FDCWD, directory);
+	if (made < 0)
+		return made;
+	return mount(fstype, directory, fstype, flags, options) ? failed("mount", directory) : 0;
+}
 
-	return mount < 0 ? mount : mount_at(mount, AT_FDCWD, target, true);
+int mount_detached(const char *fstype, const char *directory, unsigned long flags, const char *options)
+{
+	int result = mount_plain(fstype, directory, flags, options);
+
+	if (result)
+		return result;
+	cleanup_fd int copy = sys_clone_tree(AT_FDCWD, directory, 0);
+	if (copy < 0 || umount2(directory, MNT_DETACH))
+		return failed("copy mount", directory);
+	return steal_fd(&copy);
 }
 
 /* mount(8)'s words for a mount's attributes; the rest is for the file system. */

@@ -15,6 +15,13 @@ struct mount_option {
 	const char *value; /* NULL: a flag */
 };
 
+/*
+ * By mount(2), with its flags and options: one call where descriptors take seven, and so for directories of our
+ * own below /run/hyper, which lead nowhere else.  The directory is made when absent.
+ */
+int mount_plain(const char *fstype, const char *directory, unsigned long flags, const char *options);
+/* The same, but then taken from there: its descriptor. */
+int mount_detached(const char *fstype, const char *directory, unsigned long flags, const char *options);
 /* A detached mount of a new file system; `options` end with a NULL key.  `source` may be NULL. */
 int mount_new(const char *fstype, const char *source, const struct mount_option *options,
 	      unsigned int attributes);
@@ -32,9 +39,8 @@ int mount_move(const char *from, int root, const char *path);
  * is made in `parent`: of a file system that is our own yet, so nothing has to be resolved.
  */
 int mount_in_new(int mount, const char *from, int parent, const char *name);
-/* mount_new() at a path that is there. */
-int mount_plain(const char *fstype, const char *target, const struct mount_option *options,
-		unsigned int attributes);
+/* A bind of the file `from`, which is our own, on `path` inside `root`, made when absent. */
+int mount_bind(const char *from, int root, const char *path);
 
 /* "ro,nosuid,size=64m" taken apart: `text` is changed, and options point into it. */
 #define MOUNT_OPTIONS 32

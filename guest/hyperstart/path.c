@@ -31,6 +31,13 @@ int open_in_root(int root, const char *path, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
+int open_directory(const char *path)
+{
+	int fd = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 ? failed("open", path) : fd;
+}
+
 /* The two halves of `path`; false when it has no name at its end. */
 static bool split(const char *path, char parent[PATH_MAX], const char **name)
 {

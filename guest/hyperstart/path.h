@@ -8,6 +8,8 @@
 
 /* Open `path` as a process chrooted to `root` would, but through no magic link of /proc. */
 int open_in_root(int root, const char *path, int flags);
+/* O_PATH of a directory of our own. */
+int open_directory(const char *path);
 /* O_PATH of the directory, made with its parents (0755) when absent. */
 int make_directory(int root, const char *path);
 /* What a mount can be put on: made when absent, as Docker does. */

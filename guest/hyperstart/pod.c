@@ -68,13 +68,11 @@ static int add_entropy(const struct bytes *entropy)
 
 static int mount_shm(uint64_t bytes)
 {
-	char size[24];
-	const struct mount_option options[] = { { "mode", "1777" },
-						{ bytes ? "size" : NULL, size },
-						{ NULL, NULL } };
+	char options[48] = "mode=1777";
 
-	snprintf(size, sizeof(size), "%" PRIu64, bytes);
-	return mount_plain("tmpfs", SHM_DIRECTORY, options, MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
+	if (bytes)
+		snprintf(options, sizeof(options), "mode=1777,size=%" PRIu64, bytes);
+	return mount_plain("tmpfs", SHM_DIRECTORY, MS_NOSUID | MS_NODEV | MS_NOEXEC, options);
 }
 
 /* --- Its init: the child --- */
@@ -174,6 +172,7 @@ static int open_namespaces(struct pod *pod)
 
 static void close_namespaces(struct pod *pod)
 {
+	jobs_leave_pod();
 	close_fd(&pod->pid_namespace);
 	close_fd(&pod->net_namespace);
 	close_fd(&pod->init_pidfd);

@@ -24,6 +24,7 @@ struct pod {
 	struct timer teardown; /* tries again until all is gone */
 	unsigned int tries;
 	bool is_ending, powers_off;
+	bool has_births; /* hyperstart's next child is born in its PID namespace */
 };
 
 int pod_set_up(const struct msg_set_up_pod *message, uint32_t request);

@@ -30,6 +30,7 @@
 
 #define MEMORY_DIRECTORY "/run/hyper/memory"
 #define FILES_DIRECTORY "/run/hyper/files"
+#define DEVICES_DIRECTORY "/run/hyper/devices"
 
 /* --- The overlay --- */
 
@@ -38,33 +39,38 @@ static int open_writable(const struct msg_source *source)
 {
 	if (source->slot != NO_SLOT || source->path[0])
 		return source_open(source, false);
-	int result = mount_plain("tmpfs", MEMORY_DIRECTORY, NULL, 0);
-	return result ? result : make_directory(AT_FDCWD, MEMORY_DIRECTORY);
+	int result = mount_plain("tmpfs", MEMORY_DIRECTORY, 0, NULL);
+	return result ? result : open_directory(MEMORY_DIRECTORY);
 }
 
-/* In a directory that is new mostly: so it is made before it is looked for. */
-static int make_inner(int parent, const char *name)
+/* One of the overlay's two directories in the writable one.  What is new is a directory, and no link. */
+struct layer {
+	int fd; /* -1: it is new */
+	char path[48];
+};
+
+static int make_layer(struct layer *layer, int parent, const char *name)
 {
-	if (mkdirat(parent, name, 0755) && errno != EEXIST)
-		return failed("make directory", name);
-	int fd = open_in_root(parent, name, O_PATH | O_DIRECTORY);
-	return fd < 0 ? failed_with(-fd, "make directory", name) : fd;
+	*layer = (struct layer){ .fd = -1 };
+	if (!mkdirat(parent, name, 0755)) {
+		snprintf(layer->path, sizeof(layer->path), "%s/%s", fd_path(parent).text, name);
+		return 0;
+	}
+	layer->fd = errno == EEXIST ? open_in_root(parent, name, O_PATH | O_DIRECTORY) : -errno;
+	snprintf(layer->path, sizeof(layer->path), "%s", fd_path(layer->fd).text);
+	return layer->fd < 0 ? failed_with(-layer->fd, "make directory", name) : 0;
 }
 
-static int mount_overlay(int lower, int upper, int work)
+static int mount_overlay(int lower, const struct layer *upper, const struct layer *work)
 {
-	const struct proc_path lower_path = fd_path(lower), upper_path = fd_path(upper),
-			       work_path = fd_path(work);
-	const struct mount_option options[] = {
-		{ "lowerdir", lower_path.text },
-		{ "upperdir", upper_path.text },
-		{ "workdir", work_path.text },
-		/* whiteouts as attributes that a mapped root may set: overlayfs.rst, "User xattr" */
-		{ guest.is_mapped ? "userxattr" : NULL, NULL },
-		{ NULL, NULL },
-	};
+	/* whiteouts as attributes that a mapped root may set: overlayfs.rst, "User xattr" */
+	const char *more = guest.is_mapped ? ",userxattr" : "";
+	char options[256];
 
-	return mount_new("overlay", NULL, options, 0);
+	snprintf(options, sizeof(options), "lowerdir=%s,upperdir=%s,workdir=%s%s", fd_path(lower).text,
+		 upper->path, work->path, more);
+	int result = mount_plain("overlay", ROOT_DIRECTORY, 0, options);
+	return result ? result : open_directory(ROOT_DIRECTORY);
 }
 
 static int build_overlay(const struct msg_create_container *message)
@@ -74,11 +80,15 @@ static int build_overlay(const struct msg_create_container *message)
 
 	if (lower < 0 || writable < 0)
 		return -guest.failure.error;
-	cleanup_fd int upper = make_inner(writable, "upper");
-	cleanup_fd int work = make_inner(writable, "work");
-	if (upper < 0 || work < 0)
-		return -guest.failure.error;
-	return mount_overlay(lower, upper, work);
+	struct layer upper, work = { .fd = -1 };
+	int result = make_layer(&upper, writable, "upper");
+	if (!result)
+		result = make_layer(&work, writable, "work");
+	if (!result)
+		result = mount_overlay(lower, &upper, &work);
+	close_fd(&upper.fd);
+	close_fd(&work.fd);
+	return result;
 }
 
 /* --- /dev --- */
@@ -130,33 +140,32 @@ static int make_devices(int dev)
 
 static int build_dev(int root, int terminals)
 {
-	const struct mount_option options[] = { { "mode", "755" }, { "size", "64k" }, { NULL, NULL } };
-	cleanup_fd int dev = mount_new("tmpfs", NULL, options, MOUNT_NOSUID);
+	int result = mount_plain("tmpfs", DEVICES_DIRECTORY, MS_NOSUID, "mode=755,size=64k");
+	cleanup_fd int dev = result ? -1 : open_directory(DEVICES_DIRECTORY);
 
 	if (dev < 0)
-		return dev;
-	int result = mount_at(dev, root, "/dev", true);
-	if (!result)
-		result = make_devices(dev);
+		return -guest.failure.error;
+	result = make_devices(dev);
 	if (!result)
 		result = mount_in_new(terminals, "", dev, "pts");
 	if (!result)
 		result = mount_in_new(AT_FDCWD, SHM_DIRECTORY, dev, "shm");
-	return result ? result : mount_in_new(AT_FDCWD, TEMPLATE_DIRECTORY "/mqueue", dev, "mqueue");
+	if (!result)
+		result = mount_in_new(AT_FDCWD, TEMPLATE_DIRECTORY "/mqueue", dev, "mqueue");
+	return result ? result : mount_move(DEVICES_DIRECTORY, root, "/dev");
 }
 
-/* --- /sys/fs/cgroup --- */
+/* --- /sys --- */
 
-/* The container's own group, where programs look for their limits; the job was born in it. */
-static int build_cgroup(int root)
+/* The container's own group, where programs look for their limits: the job was born in it. */
+static int build_sys(int root)
 {
-	if (guest.cgroup < 0)
-		return 0;
-	if (unshare(CLONE_NEWCGROUP))
-		return failed("unshare", "cgroups");
-	cleanup_fd int cgroup =
-		mount_new("cgroup2", NULL, NULL, MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC | MOUNT_RDONLY);
-	return cgroup < 0 ? cgroup : mount_at(cgroup, root, "/sys/fs/cgroup", true);
+	const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY;
+	int result = guest.cgroup < 0
+			     ? 0
+			     : mount_plain("cgroup2", TEMPLATE_DIRECTORY "/sys/fs/cgroup", flags, NULL);
+
+	return result ? result : mount_move(TEMPLATE_DIRECTORY "/sys", root, "/sys");
 }
 
 /* --- Files --- */
@@ -175,17 +184,14 @@ static int dress_file(int root, int fd, const struct msg_file *file)
 	return 0;
 }
 
-/* The descriptor of a new file, with all that it is to be. */
-static int write_file(int root, int directory, const char *name, const struct msg_file *file)
+/* A new file at `path`, with all that it is to be. */
+static int write_file(int root, const char *path, const struct msg_file *file)
 {
 	cleanup_fd int fd =
-		openat(directory, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, file->mode & 0777);
+		openat(AT_FDCWD, path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, file->mode & 0777);
 	int result = fd < 0 ? -errno : write_all(fd, file->data.data, file->data.size);
 
-	if (result)
-		return failed_with(-result, "write", file->path);
-	result = dress_file(root, fd, file);
-	return result ? result : steal_fd(&fd);
+	return result ? failed_with(-result, "write", file->path) : dress_file(root, fd, file);
 }
 
 static bool is_mount_target(const struct msg_create_container *message, const char *path)
@@ -196,29 +202,23 @@ static bool is_mount_target(const struct msg_create_container *message, const ch
 	return false;
 }
 
-static int build_file(int root, int directory, const char *name, const struct msg_file *file)
+static int build_file(int root, uint32_t number, const struct msg_file *file)
 {
-	cleanup_fd int fd = write_file(root, directory, name, file);
-	cleanup_fd int copy = fd < 0 ? fd : mount_copy(fd, file->path, false, 0);
+	char path[sizeof(FILES_DIRECTORY) + 12];
 
-	return copy < 0 ? copy : mount_at(copy, root, file->path, false);
+	snprintf(path, sizeof(path), FILES_DIRECTORY "/%u", number);
+	int result = write_file(root, path, file);
+	return result ? result : mount_bind(path, root, file->path);
 }
 
 /* Binds of files in a memory file system of the container's own, as Docker has them. */
 static int build_files(int root, const struct msg_create_container *message)
 {
-	const struct mount_option options[] = { { "mode", "700" }, { "size", "2m" }, { NULL, NULL } };
-	cleanup_fd int directory = message->files_count ? mount_new("tmpfs", NULL, options, 0) : -1;
+	int result = message->files_count ? mount_plain("tmpfs", FILES_DIRECTORY, 0, "mode=700,size=2m") : 0;
 
-	if (!message->files_count || directory < 0)
-		return message->files_count ? directory : 0;
-	int result = mount_at(directory, AT_FDCWD, FILES_DIRECTORY, true);
-	for (uint32_t i = 0; !result && i < message->files_count; i++) {
-		char name[16];
-		snprintf(name, sizeof(name), "%u", i);
+	for (uint32_t i = 0; !result && i < message->files_count; i++)
 		if (!is_mount_target(message, message->files[i].path)) /* a volume there is the user's wish */
-			result = build_file(root, directory, name, &message->files[i]);
-	}
+			result = build_file(root, i, &message->files[i]);
 	return result;
 }
 
@@ -234,7 +234,7 @@ static int make_read_only(int root)
 /* The old root is put over the new one, and taken away: pivot_root(2), "pivot_root(".", ".")". */
 int root_enter(int root)
 {
-	if (fchdir(root) || sys_pivot_root(".", ".") || umount2(".", MNT_DETACH) || chdir("/"))
+	if (fchdir(root) || sys_pivot_root(".", ".") || umount2(".", MNT_DETACH))
 		return failed("pivot_root", "");
 	return 0;
 }
@@ -244,9 +244,7 @@ static int build_in(int root, const struct container *container, const struct ms
 	int result = mount_move(TEMPLATE_DIRECTORY "/proc", root, "/proc");
 
 	if (!result)
-		result = mount_move(TEMPLATE_DIRECTORY "/sys", root, "/sys");
-	if (!result)
-		result = build_cgroup(root);
+		result = build_sys(root);
 	if (!result)
 		result = build_dev(root, container->terminals);
 	for (uint32_t i = 0; !result && i < message->mounts_count; i++)
@@ -275,21 +273,20 @@ static int mount_sources(const struct msg_create_container *message)
 
 int root_build(const struct container *container, const struct msg_create_container *message)
 {
+	const int namespaces = CLONE_NEWNS | (guest.cgroup < 0 ? 0 : CLONE_NEWCGROUP);
 	int result = pod_join();
 
-	umask(0);
 	if (!result) /* still in hyperstart's mount namespace: other containers share the disks */
 		result = mount_sources(message);
 	if (result)
 		return result;
-	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+	if (unshare(namespaces)) /* hyperstart's mounts are private, and so are their copies */
 		return failed("unshare", "mounts");
 	/* a volume may need many, the locks of disks are let go, and what is open for writing cannot become read-only */
 	close_later = !message->mounts_count && !message->read_only;
 	cleanup_fd int root = build_overlay(message);
 	if (root < 0)
 		return root;
-	result = mount_at(root, AT_FDCWD, ROOT_DIRECTORY, true);
 	for (uint32_t i = 0; !result && i < message->mounts_count; i++)
 		result = volume_populate(root, &message->mounts[i]); /* before a mount is in the way */
 	return result ? result : build_in(root, container, message);

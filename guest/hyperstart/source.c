@@ -50,6 +50,14 @@ void share_unmount(void)
 
 /* --- Any source --- */
 
+/* What is written has a directory that is new mostly: a name by itself leads nowhere else, so it is made first. */
+static int make_first(int root, const char *path)
+{
+	if (!strchr(path, '/'))
+		mkdirat(root, path, 0755); /* what is in the way is found next */
+	return make_directory(root, path);
+}
+
 /* Containers that are made side by side have disks in common: one at a time. */
 int source_mount(const struct msg_source *source)
 {
@@ -71,8 +79,7 @@ int source_root(const struct msg_source *source)
 		strcpy(path, SHARE_DIRECTORY);
 	else if (source->slot != NO_SLOT)
 		disk_path(source->slot, path);
-	int fd = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return fd < 0 ? failed("open", path) : fd;
+	return open_directory(path);
 }
 
 int source_open(const struct msg_source *source, bool may_be_file)
@@ -82,7 +89,7 @@ int source_open(const struct msg_source *source, bool may_be_file)
 	if (root < 0 || (!source->path[0] && may_be_file))
 		return steal_fd(&root);
 	if (source->slot != SHARE_SLOT && !may_be_file)
-		return make_directory(root, source->path);
+		return make_first(root, source->path);
 	int fd = open_in_root(root, source->path, O_PATH);
 	if (fd >= 0 && may_be_file)
 		return fd;

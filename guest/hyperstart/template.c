@@ -18,11 +18,11 @@
 
 static const struct {
 	const char *fstype, *path;
-	unsigned int attributes;
+	unsigned long flags;
 } mounts[] = {
-	{ "proc", TEMPLATE_DIRECTORY "/proc", MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC },
-	{ "sysfs", TEMPLATE_DIRECTORY "/sys", MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC | MOUNT_RDONLY },
-	{ "mqueue", TEMPLATE_DIRECTORY "/mqueue", MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC },
+	{ "proc", TEMPLATE_DIRECTORY "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC },
+	{ "sysfs", TEMPLATE_DIRECTORY "/sys", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY },
+	{ "mqueue", TEMPLATE_DIRECTORY "/mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC },
 };
 
 /* As Docker: what tells too much of the machine, or would change it.  None is behind a symbolic link. */
@@ -92,7 +92,7 @@ static int build(void)
 
 	template_remove(); /* of a job that was killed on the way */
 	for (size_t i = 0; !result && i < LENGTH(mounts); i++)
-		result = mount_plain(mounts[i].fstype, mounts[i].path, NULL, mounts[i].attributes);
+		result = mount_plain(mounts[i].fstype, mounts[i].path, mounts[i].flags, NULL);
 	cleanup_fd int root = result ? -1 : open(TEMPLATE_DIRECTORY, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (!result)
 		result = root < 0 ? failed("open", TEMPLATE_DIRECTORY) : restrict_all(root);

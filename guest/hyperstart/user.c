@@ -69,6 +69,8 @@ static bool fill(struct database *database)
 	if (database->fd < 0 || left == LINE_LIMIT || database->total >= FILE_LIMIT)
 		return false;
 	count = read(database->fd, database->text + left, LINE_LIMIT - left);
+	if (count < (ssize_t)(LINE_LIMIT - left)) /* of a regular file, at its end only */
+		close_fd(&database->fd);
 	if (count <= 0)
 		return false;
 	database->end += (size_t)count;
