@@ -4,7 +4,8 @@ PYTHON := .venv/bin/python
 DATA := src/hypercontainer/data
 KERNELS := $(DATA)/kernel/um/linux $(DATA)/kernel/x86_64/vmlinux
 # Each worker has daemons of its own, and the tests of a file share them.
-SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
+# One more than there are CPUs, as most wait for something; the longest files are the first ones.
+SIDE_BY_SIDE := --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 6 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check fmt gen kernel guest lane-kvm bench fuzz crash wheel setup setup-tests clean
