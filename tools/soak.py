@@ -76,7 +76,7 @@ def inventory() -> dict[str, Counter[str]]:
         "process": Counter(_processes()),
         "mount": Counter(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
         "interface": Counter(os.listdir("/sys/class/net")),  # noqa: PTH208
-        "rule": Counter(_output("nft", "list", "ruleset").splitlines()),
+        "rule": Counter(_output("nft", "--stateless", "list", "ruleset").splitlines()),
         "file": Counter(str(path) for root in (paths.state, paths.run) for path in root.rglob("*")),
         "memory file": Counter(os.listdir("/dev/shm")),  # noqa: PTH208
         "daemon's descriptor": Counter(_descriptors(paths)),
