@@ -204,7 +204,7 @@ static void forks(void)
 /* The two have one memory, and so one process of the host under User-Mode Linux. */
 static void vforks(void)
 {
-	for (volatile uint64_t i = 0; i < 50; i++) {
+	for (volatile uint64_t i = 0; i < 16; i++) {
 		const struct vectors in = pattern(i), other = pattern(i + 1000);
 		struct vectors mine, its;
 		pid_t child = vfork();
