@@ -23,6 +23,7 @@ from hypercontainer.model.rest import PodState
 from hypercontainer.network import subnets
 from hypercontainer.process import ProcessId
 from tests.e2e.hyper import DAEMON, Hyper, Result
+from tests.support.processes import see, seen
 
 MANY = 1_000_000  # points; no verb has so many
 SETTLE_S = 20.0
@@ -41,7 +42,7 @@ class Site:
 
     def __post_init__(self) -> None:
         root = self.hyper.root
-        self.paths = Paths(state=root / "lib", run=root / "run", config=root / "etc")
+        self.paths = self.hyper.paths
         self.client = Client(self.paths.socket, timeout_s=60)
         self.fuse = root / "fuse"
         self.log = root / "hyperd.log"
@@ -80,9 +81,9 @@ class Site:
     def process(self) -> ProcessId | None:
         """The hyperd that holds the lock, whoever started it."""
         with contextlib.suppress(OSError, ValueError):
-            found = ProcessId.of(int(self.paths.lock.read_text()))
-            if found is not None and b"hypercontainer.daemon" in _command_line(found.pid):
-                return found
+            found = see(int(self.paths.lock.read_text()))
+            if found is not None and found.is_hyperd:
+                return found.process
         return None
 
     def kill(self) -> None:
@@ -326,49 +327,18 @@ def _published(bridge: str) -> set[str]:
 
 def owned_machines(site: Site) -> set[str]:
     """Ids of the machines of which any process lives."""
-    prefix = b"HYPER_MACHINE=" + os.fsencode(site.paths.machines) + b"/"
-    found = set()
-    for pid in _pids():
-        for variable in _environment(pid):
-            if variable.startswith(prefix):
-                found.add(os.fsdecode(variable[len(prefix) :]))
-    return found
+    places = [Path(each.machine) for each in seen()]
+    return {place.name for place in places if place.parent == site.paths.machines}
 
 
 def owned_processes(site: Site) -> list[str]:
     """Every process that has to do with this root, but the daemon itself."""
-    root = os.fsencode(site.hyper.root)
+    root = str(site.hyper.root)
     daemon = site.process()
     return [
-        f"{pid} {_command_line(pid)!r}"
-        for pid in _pids()
-        if (daemon is None or pid != daemon.pid)
-        and pid != os.getpid()
-        and root in _command_line(pid) + b"".join(_environment(pid))
+        str(each)
+        for each in seen()
+        if each.process != daemon
+        and each.process.pid != os.getpid()
+        and any(root in text for text in (each.command, *each.environment.values()))
     ]
-
-
-def _pids() -> list[int]:
-    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
-
-
-def _environment(pid: int) -> list[bytes]:
-    return _read(f"/proc/{pid}/environ").split(b"\0")
-
-
-def _command_line(pid: int) -> bytes:
-    return _read(f"/proc/{pid}/cmdline")
-
-
-def _read(path: str) -> bytes:
-    """A small file of /proc, whose process may end meanwhile."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        return b""
-    try:
-        return os.read(descriptor, 1 << 17)
-    except OSError:
-        return b""
-    finally:
-        os.close(descriptor)

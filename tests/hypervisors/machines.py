@@ -25,6 +25,7 @@ from hypercontainer.guest.agent import Agent, Process
 from hypercontainer.guest.protocol import BecomeTemplate, SetUpPod, StartProcess, Stream
 from hypercontainer.hypervisors.base import Hypervisor, Machine, drivers, load
 from hypercontainer.model.machine import Disk, MachineConfig, Nic, NicKind, Share
+from tests.support.processes import seen
 
 # On every machine that tests hyper; in a lane, the driver that it is made for (tools/lanes).
 LANE = os.environ.get("HYPER_LANE")
@@ -273,14 +274,7 @@ def a_disk(path: Path, content: bytes, *, size: int = MIB, read_only: bool = Fal
 
 def processes_of(run_dir: Path) -> list[int]:
     """Every process of the host, zombies apart, that was started for ``run_dir``, or one below it."""
-    wanted = b"HYPER_MACHINE=" + os.fsencode(run_dir) + b"/"
-    found = []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            environment = (entry / "environ").read_bytes().split(b"\0") if entry.name.isdecimal() else []
-            if any((variable + b"/").startswith(wanted) for variable in environment):
-                found.append(int(entry.name))
-    return found
+    return [each.process.pid for each in seen() if Path(each.machine).is_relative_to(run_dir)]
 
 
 def needs(condition: object, what: str) -> None:

@@ -48,25 +48,32 @@ class Seen:
 def hyperds(root: Path) -> list[ProcessId]:
     """Every hyperd of one root, whoever started it and however far it is up."""
     ours = str(root)
-    return [each.process for each in _seen() if each.is_hyperd and each.environment.get("HYPER_ROOT") == ours]
+    return [each.process for each in seen() if each.is_hyperd and each.environment.get("HYPER_ROOT") == ours]
 
 
 def left_by_session(directory: Path) -> list[Seen]:
     """Every hyperd and VMM of this run of the tests that lives; ``directory`` is where pytest's are."""
     machines = (f"{tempfile.gettempdir()}/{_prefix()}", f"{directory}/")
-    return [each for each in _seen() if _is_ours(each) or each.machine.startswith(machines)]
+    return [each for each in seen() if _is_ours(each) or each.machine.startswith(machines)]
 
 
 def _is_ours(each: Seen) -> bool:
     return each.is_hyperd and each.environment.get(SESSION) == os.environ[SESSION]
 
 
-def _seen() -> Iterator[Seen]:
-    for pid in [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]:
-        with contextlib.suppress(OSError):
-            process = ProcessId.of(pid)
-            if process is not None:
-                yield Seen(process, _words(pid, "cmdline", " "), _environment(pid))
+def see(pid: int) -> Seen | None:
+    """The process that has ``pid`` now, or None when there is none or it is a zombie."""
+    with contextlib.suppress(OSError):
+        process = ProcessId.of(pid)
+        if process is not None:
+            return Seen(process, _words(pid, "cmdline", " "), _environment(pid))
+    return None
+
+
+def seen() -> Iterator[Seen]:
+    """Every process of the host, zombies apart, unless it ends meanwhile."""
+    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
+    return filter(None, map(see, pids))
 
 
 def _words(pid: int, file: str, separator: str) -> str:
