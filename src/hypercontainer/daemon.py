@@ -21,6 +21,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -78,6 +79,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config", metavar="FILE", type=Path, help="configuration, else hyperd.toml in its place"
     )
+    parser.add_argument(
+        "--pool-memory",
+        metavar="MIB",
+        type=int,
+        help="for machines started ahead, else pool_memory_mib",
+    )
     parser.add_argument("--log", metavar="FILE", type=Path, help="log to this file instead of stderr")
     parser.add_argument("--debug", action="store_true", help="log what is done, too")
     return parser
@@ -87,7 +94,7 @@ def _run(options: argparse.Namespace, paths: Paths) -> int:
     os.umask(0o077)
     _make_directory(paths.state, mode=0o700)
     _make_directory(paths.run, mode=0o700 if _group() is None else 0o711)
-    settings = Settings.load(options.config or paths.config / "hyperd.toml")
+    settings = _settings(options, paths)
     with _lock(paths) as lock:
         logs.set_up(file=options.log, debug=options.debug)
         _raise_limits()
@@ -95,6 +102,12 @@ def _run(options: argparse.Namespace, paths: Paths) -> int:
         with _listening(paths) as listening:
             asyncio.run(_serve(paths, settings, lock, listening))
     return 0
+
+
+def _settings(options: argparse.Namespace, paths: Paths) -> Settings:
+    """Of the file, and over it those of the command line."""
+    settings = Settings.load(options.config or paths.config / "hyperd.toml")
+    return settings if options.pool_memory is None else replace(settings, pool_memory_mib=options.pool_memory)
 
 
 def _make_directory(path: Path, *, mode: int) -> None:

@@ -56,6 +56,7 @@ class Hyper:
     root: Path
     driver: str
     environment: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, int] = field(default_factory=dict)  # of hyperd.toml, beside those that tests need
     daemon: subprocess.Popen[bytes] | None = None
 
     def start_daemon(self) -> None:
@@ -76,7 +77,8 @@ class Hyper:
         number = os.getpid() % 200
         low = {"uml": 0, "tcg": 1, "kvm": 2}.get(self.driver, 3)
         network = f'bridge = "hyt{low}{number}"\nsubnet = "10.{90 + low}.{number}.0/24"\n'
-        return f'hypervisor = "{self.driver}"\n{network}'
+        more = "".join(f"{name} = {value}\n" for name, value in self.settings.items())
+        return f'hypervisor = "{self.driver}"\n{network}{more}'
 
     @property
     def paths(self) -> Paths:

@@ -160,12 +160,12 @@ async def test_machines_of_one_template_differ_in_what_it_has_not(place: Place, 
         disks=(Disk(path=tmp_path / "disk", read_only=True),),
         shares=(Share(name="s", path=tmp_path, read_only=True),),
     )
-    assert driver.template_inputs(another) == driver.template_inputs(config)
+    assert driver.inputs(another) == driver.inputs(config)
 
 
 async def test_a_template_is_of_one_size_and_one_kernel(place: Place, tmp_path: Path) -> None:
     driver, config = load(place.hypervisor.name), place.config()
-    inputs = [driver.template_inputs(each) for each in (config, *changed(config, tmp_path).values())]
+    inputs = [driver.inputs(each) for each in (config, *changed(config, tmp_path).values())]
     assert len({tuple(each) for each in inputs}) == len(inputs)
     config.initramfs.touch()
-    assert driver.template_inputs(config) != inputs[0]
+    assert driver.inputs(config) != inputs[0]

@@ -32,6 +32,7 @@ def _info(arguments: argparse.Namespace) -> int:
         ("Containers", info.containers),
         ("Images", info.images),
         ("Templates", info.templates),
+        ("Pool", _pool(info)),
         (
             "Hypervisor",
             f"{info.hypervisor} (isolation: {info.isolation})" if info.hypervisor else "none works",
@@ -47,6 +48,12 @@ def _info(arguments: argparse.Namespace) -> int:
     ):
         print(f"{name}: {value}")
     return 0
+
+
+def _pool(info: Record) -> str:
+    if not info.pool_memory_mib:
+        return "off"
+    return f"{info.pool_machines} machines wait ({info.pool_mib} of {info.pool_memory_mib} MiB)"
 
 
 def _version_arguments(parser: argparse.ArgumentParser) -> None:

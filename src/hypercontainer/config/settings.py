@@ -27,6 +27,7 @@ class Settings:
     template_count: int = 16  # that are kept
     template_space_mib: int = 2048  # that they may take on disk
     template_delay_s: float = 2  # from the first start of a size to the making of its template
+    pool_memory_mib: int = 0  # of machines that are started ahead and wait for pods; 0: none
     registry_mirrors: dict[str, list[str]] = field(default_factory=dict)  # registry host to base URLs
     insecure_registries: tuple[str, ...] = ()  # hosts spoken to by plain HTTP or unverified TLS
 

@@ -34,6 +34,9 @@ async def info(host: Host, *, pods: int, running: int, containers: int) -> InfoV
         containers=containers,
         images=len(host.images.list()),
         templates=len(host.templates.all()),
+        pool_machines=len(host.pool.waiting),
+        pool_mib=sum(size.memory_mib for size in host.pool.waiting),
+        pool_memory_mib=host.settings.pool_memory_mib,
         hypervisor=chosen.name if chosen else "",
         isolation=str(chosen.capabilities.isolation) if chosen else "",
         kernel=_kernel(host, chosen),
@@ -60,7 +63,7 @@ async def examine(host: Host, *, measure: bool) -> DoctorView:
     chosen = await _automatic(host)
     reports = [await _report(host, driver, chosen, measure=measure) for driver in host.drivers.automatic]
     checks = [*_program_checks(), _space_check(host.paths.state), _space_check(Path("/dev/shm"))]  # noqa: S108
-    checks.append(_template_check(host))
+    checks += [_template_check(host), _pool_check(host)]
     network = [
         Check(subject=each.name, ok=each.is_good, found=each.detail or "works", hint=each.hint)
         for each in await probe(host.settings)
@@ -140,6 +143,16 @@ def _template_check(host: Host) -> Check:
     size = sum(template.size for template in templates) >> 20
     found = f"{len(templates)} kept, {size} MiB" if host.settings.templates else "off: every machine boots"
     return Check(subject="templates", ok=True, found=found, hint="")
+
+
+def _pool_check(host: Host) -> Check:
+    """It is no fault that it is not full: it may be filling, or in use."""
+    if not host.pool.is_on:
+        return Check(subject="pool", ok=True, found="off: no machine is started ahead", hint="")
+    mib = sum(size.memory_mib for size in host.pool.waiting)
+    count = len(host.pool.waiting)
+    found = f"{count} machines wait, {mib} of {host.settings.pool_memory_mib} MiB"
+    return Check(subject="pool", ok=True, found=found, hint="")
 
 
 def _own_version() -> str:

@@ -39,6 +39,7 @@ from hypercontainer.engine.events import Events
 from hypercontainer.engine.follower import Follower, LogRecord
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.pod import Pod
+from hypercontainer.engine.pool import Pool
 from hypercontainer.engine.process import exit_code
 from hypercontainer.engine.records import ContainerRecord, PodRecord, Records
 from hypercontainer.engine.streams import Attachment, Seen
@@ -56,7 +57,7 @@ from hypercontainer.errors import (
 from hypercontainer.files import remove_tree
 from hypercontainer.hypervisors import base
 from hypercontainer.images.store import Images
-from hypercontainer.model.network import PortMapping
+from hypercontainer.model.network import Lease, PortMapping
 from hypercontainer.model.pod import AddedContainer, ExecSpec, Name, PodSpec, ServiceSpec
 from hypercontainer.model.rest import (
     ContainerState,
@@ -101,6 +102,21 @@ class Engine:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         events = Events()
         tasks = Tasks()
+        drivers, templates = Drivers(cache=paths.cache), Templates(paths, settings, tasks)
+        networks, disks = open_networks(settings, paths), PodDisks(cache=paths.cache)
+        leases: dict[str, Lease] = {}
+        leasing = asyncio.Lock()
+        pool = Pool(
+            paths=paths,
+            settings=settings,
+            tasks=tasks,
+            drivers=drivers,
+            templates=templates,
+            networks=networks,
+            disks=disks,
+            leases=leases,
+            leasing=leasing,
+        )
         host = Host(
             paths=paths,
             settings=settings,
@@ -112,22 +128,25 @@ class Engine:
                 certificates=paths.config / "certs.d",
                 changed=lambda action, image, name: events.publish("image", action, image, name),
             ),
-            disks=PodDisks(cache=paths.cache),
-            networks=open_networks(settings, paths),
-            drivers=Drivers(cache=paths.cache),
+            disks=disks,
+            networks=networks,
+            drivers=drivers,
             tasks=tasks,
-            templates=Templates(paths, settings, tasks),
-            leases={},
-            leasing=asyncio.Lock(),
+            templates=templates,
+            pool=pool,
+            leases=leases,
+            leasing=leasing,
             disk_claims=DiskClaims(),
         )
         engine = cls(host)
         await engine._recover()
+        pool.open()
         return engine
 
     async def close(self) -> None:
-        """Let go of everything; the machines run on."""
+        """Let go of everything; the machines of pods run on."""
         await self.host.tasks.close()
+        await self.host.pool.close()
         for pod in self._pods.values():
             if pod.running is not None:
                 await pod.running.tasks.close()

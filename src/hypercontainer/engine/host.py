@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hypercontainer.config import Paths, Settings
 from hypercontainer.engine.choice import Drivers
 from hypercontainer.engine.events import Events
+from hypercontainer.engine.pool import Pool
 from hypercontainer.engine.records import Records
 from hypercontainer.engine.tasks import Tasks
 from hypercontainer.engine.templates import Templates
@@ -32,6 +33,7 @@ class Host:
     drivers: Drivers
     tasks: Tasks
     templates: Templates
+    pool: Pool
     leases: dict[str, Lease]  # of pods that hold one now, by pod id
     leasing: asyncio.Lock  # no two choices of an address at once
     disk_claims: DiskClaims

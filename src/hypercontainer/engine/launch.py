@@ -7,23 +7,24 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from hypercontainer.engine import mounting, network, slots, volumes
+from hypercontainer.engine import machines, mounting, network, slots, volumes
 from hypercontainer.engine.pod import Pod
-from hypercontainer.engine.running import deadline
 from hypercontainer.errors import Unavailable
-from hypercontainer.guest import boot
 from hypercontainer.guest.agent import Agent
 from hypercontainer.guest.protocol import Stream
 from hypercontainer.hypervisors.base import Hypervisor, Machine
 from hypercontainer.model.machine import Disk, MachineConfig, Nic
 
-_BOOT_TIMEOUT_S = 60.0
 
-
-async def launch(pod: Pod) -> tuple[Hypervisor, Machine]:
-    """Start the VMM of a pod that has none."""
+async def prepare(pod: Pod) -> Hypervisor:
+    """What a pod without a machine needs before it gets one; returns its driver."""
     driver = await usable_driver(pod)
     mounting.prepare(pod, mounting.mounts_of(pod))
+    return driver
+
+
+async def launch(pod: Pod, driver: Hypervisor) -> Machine:
+    """Start the VMM of a pod that has none, and is prepared."""
     limit = driver.capabilities.disk_slots
     pod.decide(
         machine=secrets.token_hex(6),
@@ -36,7 +37,7 @@ async def launch(pod: Pod) -> tuple[Hypervisor, Machine]:
     pod.timeline.mark("network attached")
     machine = await launch_machine(pod, driver, nics)
     pod.timeline.mark("VMM launched")
-    return driver, machine
+    return machine
 
 
 async def launch_machine(pod: Pod, driver: Hypervisor, nics: tuple[Nic, ...]) -> Machine:
@@ -49,17 +50,10 @@ async def launch_machine(pod: Pod, driver: Hypervisor, nics: tuple[Nic, ...]) ->
 
 async def connect(pod: Pod, machine: Machine) -> Agent:
     """Wait for hyperstart's answer, as long as the guest takes to boot."""
-    agent = await answer(machine, resume=_stored(pod))
+    agent = await machines.answer(machine, resume=_stored(pod))
     pod.timeline.meet(agent.welcome)
     pod.timeline.mark("hyperstart answered")
     return agent
-
-
-async def answer(machine: Machine, *, resume: Mapping[int, Mapping[Stream, int]] | None = None) -> Agent:
-    """A connection to the machine's hyperstart; ``resume`` is as for Agent.connect."""
-    async with deadline(_BOOT_TIMEOUT_S, "the guest did not answer"):
-        channel = await machine.connect()
-        return await Agent.connect(channel, resume=resume)
 
 
 async def reattach(pod: Pod) -> Machine | None:
@@ -86,17 +80,17 @@ async def usable_driver(pod: Pod) -> Hypervisor:
 
 
 async def _machine_config(pod: Pod, driver: Hypervisor, nics: tuple[Nic, ...]) -> MachineConfig:
-    target = driver.capabilities.kernel
-    return MachineConfig(
-        id=pod.record.machine,
+    """What the pod's record says of its machine."""
+    return await machines.config(
+        pod.record.machine,
+        driver,
+        pod.host.paths,
+        pod.host.settings,
         vcpus=pod.record.spec.vcpus,
         memory_mib=pod.record.spec.memory_mib,
-        kernel=boot.find_kernel(target, override=pod.host.settings.kernel).path if target else Path(),
-        initramfs=await boot.initramfs(pod.host.paths.cache),
-        disks=tuple([await disk(pod, key) for key in pod.record.slots]),
         nics=nics,
+        disks=tuple([await disk(pod, key) for key in pod.record.slots]),
         shares=mounting.shares(pod),
-        kernel_arguments=boot.KERNEL_ARGUMENTS,
     )
 
 

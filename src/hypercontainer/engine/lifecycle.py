@@ -9,8 +9,19 @@ import time
 
 import msgspec
 
-from hypercontainer.engine import archives, conduct, containers, endings, health, launch, mounting, restarts
+from hypercontainer.engine import (
+    archives,
+    conduct,
+    containers,
+    endings,
+    handover,
+    health,
+    launch,
+    mounting,
+    restarts,
+)
 from hypercontainer.engine.container import Container
+from hypercontainer.engine.handover import Taken
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.records import Pause, ProcessRecord
 from hypercontainer.engine.running import Running, before_end, deadline
@@ -111,11 +122,27 @@ async def _start(pod: Pod, chosen: list[Container], *, pause: Pause) -> None:
     pod.decide(target="running", reason="", paused=False, pause=pause)
     pod.save_containers(chosen, state=ContainerState.CREATED, process=ProcessRecord())
     try:
-        driver, machine = await launch.launch(pod)
-        await run_on(pod, driver, machine)
+        with pod.host.pool.start_under_way():
+            await _run(pod)
     except BaseException as error:
         await asyncio.shield(undo_start(pod, error))
         raise
+
+
+async def _run(pod: Pod) -> None:
+    """On a machine that waits for a pod like this, or on its own."""
+    driver = await launch.prepare(pod)
+    taken = await handover.take(pod, driver)
+    if taken is None:
+        return await run_on(pod, driver, await launch.launch(pod, driver))
+    pod.running = running = taken.running
+    watch(pod, running)
+    await before_end(_finish(pod, taken), running.machine)
+    return None
+
+
+async def _finish(pod: Pod, taken: Taken) -> None:
+    await asyncio.gather(*taken.asked, bring_up(pod, taken.running))
 
 
 async def run_on(pod: Pod, driver: Hypervisor, machine: Machine) -> None:

@@ -14,7 +14,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 
-from hypercontainer.engine import conduct, endings, launch, messages, mounting, slots
+from hypercontainer.engine import conduct, endings, launch, machines, messages, mounting, slots
 from hypercontainer.engine.container import Container
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.running import Running, before_end
@@ -74,7 +74,7 @@ async def _boot(pod: Pod, container: Container) -> Running:
 
 async def _connect(machine: Machine) -> Agent:
     try:
-        return await before_end(launch.answer(machine), machine)
+        return await before_end(machines.answer(machine), machine)
     except BaseException:
         await machine.kill()
         raise

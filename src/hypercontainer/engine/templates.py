@@ -22,11 +22,11 @@ from pathlib import Path
 import msgspec
 
 from hypercontainer.config import Paths, Settings
+from hypercontainer.engine import machines
 from hypercontainer.engine.tasks import Tasks
 from hypercontainer.errors import HyperError, HypervisorError, NotFound
 from hypercontainer.faults import point
 from hypercontainer.files import remove_tree, write_atomically
-from hypercontainer.guest.agent import Agent
 from hypercontainer.guest.protocol import BecomeTemplate, Ping
 from hypercontainer.hypervisors.base import Hypervisor, Machine, end_orphans
 from hypercontainer.model.machine import MachineConfig, Nic, NicKind
@@ -36,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 NOTE = "template.json"
 _DRAFT = ".draft"  # ends the name of a directory that is not whole
-_ANSWER_TIMEOUT_S = 60.0
 _SETTLE_S = 0.1  # for a guest whose channel was closed, until it waits for the next one
 _NICENESS = 10  # of a machine that nobody waits for
 
@@ -104,6 +103,15 @@ class Templates:
         run_dir.mkdir(mode=0o700)
         return None
 
+    def stamp(self, driver: Hypervisor, config: MachineConfig) -> str:
+        """Tells apart the templates that there were for such a machine; empty when there is none."""
+        if not (self._settings.templates and driver.capabilities.templates):
+            return ""
+        try:
+            return str((self._directory / _key(driver, config)).stat().st_mtime_ns)
+        except OSError:
+            return ""
+
     # --- Making one ---
 
     async def _make_later(self, driver: Hypervisor, config: MachineConfig, key: str) -> None:
@@ -139,14 +147,14 @@ class Templates:
         async with self._running(driver, config) as machine:
             with contextlib.suppress(OSError):  # it ended: what comes next says so
                 os.setpriority(os.PRIO_PGRP, machine.process.pid, _NICENESS)
-            async with await _answer(machine) as agent:
+            async with await machines.answer(machine) as agent:
                 await agent.request(BecomeTemplate())
             await asyncio.sleep(_SETTLE_S)
             await machine.save()
             point("template saved")
 
     async def _try_copy(self, driver: Hypervisor, config: MachineConfig) -> None:
-        async with self._running(driver, config) as machine, await _answer(machine) as agent:
+        async with self._running(driver, config) as machine, await machines.answer(machine) as agent:
             await agent.request(Ping())
 
     @contextlib.asynccontextmanager
@@ -207,7 +215,7 @@ class Templates:
 
 
 def _key(driver: Hypervisor, config: MachineConfig) -> str:
-    inputs = json.dumps([driver.name, *driver.template_inputs(config)])
+    inputs = json.dumps([driver.name, *driver.inputs(config)])
     return hashlib.sha256(inputs.encode()).hexdigest()[:12]
 
 
@@ -217,14 +225,6 @@ def _blank(config: MachineConfig, key: str) -> MachineConfig:
         Nic(mac=f"02:00:00:00:00:{n:02x}", kind=NicKind.NONE, backend="") for n in range(len(config.nics))
     )
     return replace(config, id=f"template-{key}", disks=(), shares=(), nics=nics)
-
-
-async def _answer(machine: Machine) -> Agent:
-    try:
-        async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-            return await Agent.connect(await machine.connect())
-    except TimeoutError as error:
-        raise HypervisorError("the machine of a template did not answer") from error
 
 
 def _view(directory: Path) -> TemplateView | None:

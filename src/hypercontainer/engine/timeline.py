@@ -26,9 +26,12 @@ class StartTimeline:
     def mark(self, name: str) -> None:
         self._marks.append(TimelineMark(name=name, at_ns=time.monotonic_ns(), inside=False))
 
-    def meet(self, welcome: Welcome) -> None:
-        """Learn the guest's clock: its "now" was a moment before this one, less than a round trip."""
-        self._guest_offset_ns = time.monotonic_ns() - welcome.now_ns
+    def meet(self, welcome: Welcome, *, met_ns: int = 0) -> None:
+        """Learn the guest's clock: its "now" was a moment before ``met_ns``, less than a round trip.
+
+        0: that is now.
+        """
+        self._guest_offset_ns = (met_ns or time.monotonic_ns()) - welcome.now_ns
         self.mark_inside("kernel begins", 0)
         self.mark_inside("hyperstart begins", welcome.started_ns)
 

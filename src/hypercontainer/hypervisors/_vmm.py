@@ -14,7 +14,7 @@ from hypercontainer.errors import HypervisorError, InvalidRequest, Unsupported
 from hypercontainer.files import short_path
 from hypercontainer.guest.channel import Channel
 from hypercontainer.hypervisors import _locks, _processes, _shares
-from hypercontainer.hypervisors.base import Hypervisor, Machine, load_process, save_process
+from hypercontainer.hypervisors.base import Hypervisor, Machine, identity, load_process, save_process
 from hypercontainer.model.machine import Disk, DiskFormat, MachineConfig, Nic, NicKind, Share
 from hypercontainer.process import ProcessId
 
@@ -104,6 +104,9 @@ class VmmHypervisor(Hypervisor):
     @abstractmethod
     def _program(self, config: MachineConfig) -> str:
         """The path of the VMM's executable."""
+
+    def inputs(self, config: MachineConfig) -> list[str]:
+        return [*super().inputs(config), identity(Path(self._program(config)).resolve())]
 
     async def launch(self, config: MachineConfig, run_dir: Path) -> Machine:
         self._check(config)

@@ -11,6 +11,7 @@ import json
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,8 +19,10 @@ from hypercontainer.errors import InvalidRequest, Unsupported
 from hypercontainer.files import write_atomically
 from hypercontainer.guest.channel import Channel
 from hypercontainer.hypervisors import _processes
-from hypercontainer.model.machine import Capabilities, Disk, MachineConfig, Share
+from hypercontainer.model.machine import Capabilities, Disk, MachineConfig, Nic, NicKind, Share
 from hypercontainer.process import ProcessId
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Machine(ABC):
@@ -126,9 +129,16 @@ class Hypervisor(ABC):
     def command(self, config: MachineConfig, run_dir: Path) -> list[str]:
         """The VMM's command line: pure, so that tests compare it."""
 
-    def template_inputs(self, config: MachineConfig) -> list[str]:
-        """All that must be the same in a machine that is saved and in a copy of it like ``config``."""
-        raise Unsupported("this driver cannot save a machine")
+    def inputs(self, config: MachineConfig) -> list[str]:
+        """All that must be the same in a machine that was made ahead and in the one that ``config`` wants.
+
+        That may have other disks and shares, and other backends and addresses of its NICs, not more.  Of this
+        boot of the host, as another may have another processor, or count its time otherwise.
+        """
+        nics = tuple(Nic(mac=str(n), kind=NicKind.NONE, backend="") for n in range(len(config.nics)))
+        alike = replace(config, id="", disks=(), shares=(), nics=nics, template=None, save_in=None)
+        files = [identity(path) for path in (config.kernel, config.initramfs)]
+        return [*self.command(alike, Path("/")), *files, _BOOT_ID.read_text()]
 
     @abstractmethod
     async def launch(self, config: MachineConfig, run_dir: Path) -> Machine:
@@ -145,6 +155,15 @@ class Hypervisor(ABC):
 
         None also when that daemon died before it could note the machine: nothing of it is left then.
         """
+
+
+def identity(file: Path) -> str:
+    """What changes when a file is another, or has other contents."""
+    try:
+        status = file.stat()
+    except OSError:
+        return f"{file} is missing"
+    return f"{file} {status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
 
 
 def save_process(run_dir: Path, process: ProcessId) -> None:

@@ -47,7 +47,6 @@ CLOSE_TRIES = 500
 FORMATS = frozenset(DiskFormat)
 MACHINE = "microvm,x-option-roms=off,acpi=off"
 SHARE_OPTIONS = "trans=virtio,version=9p2000.L,msize=131072,cache=mmap"
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class QemuMachine(VmmMachine):
@@ -147,17 +146,6 @@ class Qemu(VmmHypervisor):
             *("-m", f"{config.memory_mib}M"),
             *_saved.words(config),
         ]
-
-    def template_inputs(self, config: MachineConfig) -> list[str]:
-        """A copy may have other disks and shares, and other backends and addresses of its NICs, not more.
-
-        Of this boot of the host, as another may have another processor, or count its time otherwise.
-        """
-        nics = tuple(Nic(mac=str(n), kind=NicKind.NONE, backend="") for n in range(len(config.nics)))
-        alike = replace(config, disks=(), shares=(), nics=nics, template=None, save_in=None)
-        program = Path(self._program(config)).resolve()
-        files = [_identity(path) for path in (program, config.kernel, config.initramfs)]
-        return [*self.command(alike, Path("/")), *files, _BOOT_ID.read_text()]
 
     def _check(self, config: MachineConfig) -> None:
         super()._check(config)
@@ -340,15 +328,6 @@ def _blocks(slot: int, disk: Disk) -> dict[str, object]:
         "cache": cache,
         "file": file,
     }
-
-
-def _identity(file: Path) -> str:
-    """What changes when a file is another, or has other contents."""
-    try:
-        status = file.stat()
-    except OSError:
-        return f"{file} is missing"
-    return f"{file} {status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
 
 
 def _nic(number: int, nic: Nic, descriptor: int | None) -> list[str]:

@@ -163,6 +163,9 @@ class InfoView(View, frozen=True, kw_only=True):
     containers: int
     images: int
     templates: int
+    pool_machines: int  # started ahead, waiting for pods
+    pool_mib: int  # of memory that they have
+    pool_memory_mib: int  # that they may have; 0: there is no pool
     hypervisor: str  # what "auto" takes here; empty: nothing works
     isolation: str
     kernel: str
