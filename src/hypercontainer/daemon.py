@@ -99,6 +99,7 @@ def _run(options: argparse.Namespace, paths: Paths) -> int:
         logs.set_up(file=options.log, debug=options.debug)
         _raise_limits()
         os.chdir("/")
+        _reap_without_threads()
         with _listening(paths) as listening:
             asyncio.run(_serve(paths, settings, lock, listening))
     return 0
@@ -155,6 +156,12 @@ def _is_answered(path: Path) -> bool:
         except OSError:
             return False
     return True
+
+
+def _reap_without_threads() -> None:
+    """Python 3.11 starts a thread for each program that is run, though it has pidfds; 3.12 does not."""
+    if sys.version_info < (3, 12):
+        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
 
 
 def _raise_limits() -> None:

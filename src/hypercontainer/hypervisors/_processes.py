@@ -11,7 +11,7 @@ import contextlib
 import fcntl
 import os
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from hypercontainer.errors import HypervisorError
 from hypercontainer.faults import point
 from hypercontainer.files import short_path
-from hypercontainer.process import ProcessId, last_words
+from hypercontainer.process import ProcessId, last_words, stat_fields
 
 FIRST_DESCRIPTOR = 3  # what a VMM inherits is numbered from here, in the order given
 START_TIMEOUT = 30.0  # seconds; a busy host, not a slow VMM, is what takes long
@@ -200,15 +200,17 @@ class _Stat:
 
 
 def _read_stat(pid: int) -> _Stat:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    is_zombie = fields[0] in "ZX" and int(fields[17]) <= 1
+    fields = stat_fields(pid)
+    is_zombie = fields[0] in b"ZX" and int(fields[17]) <= 1
     return _Stat(is_zombie, int(fields[3]), int(fields[19]))
 
 
-def _all_processes() -> Iterator[tuple[int, _Stat]]:
-    """Every process of the host that is no zombie."""
-    with os.scandir("/proc") as entries:
-        pids = [int(entry.name) for entry in entries if entry.name.isdecimal()]
+def _all_pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208
+
+
+def _living(pids: Iterable[int]) -> Iterator[tuple[int, _Stat]]:
+    """Those that are no zombies."""
     for pid in pids:
         with contextlib.suppress(OSError, IndexError, ValueError):  # it ended meanwhile
             stat = _read_stat(pid)
@@ -216,10 +218,18 @@ def _all_processes() -> Iterator[tuple[int, _Stat]]:
                 yield pid, stat
 
 
+def _pids_of_session(session: int) -> Iterator[int]:
+    """By getsid(2), a microsecond for each process of the host."""
+    for pid in _all_pids():
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if os.getsid(pid) == session or pid == session:
+                yield pid
+
+
 def session_members(leader: ProcessId) -> list[ProcessId]:
     """The living processes of ``leader``'s session, whether or not it lives itself."""
     members = []
-    for pid, stat in _all_processes():
+    for pid, stat in _living(_pids_of_session(leader.pid)):
         if pid == leader.pid and stat.start_time != leader.start_time:
             return []  # the pid has a new owner, so the old session is gone (credentials(7))
         if stat.session == leader.pid and stat.start_time >= leader.start_time:
@@ -246,7 +256,7 @@ def find_orphans(machines: Path) -> list[tuple[Path, ProcessId]]:
     """
     prefix = os.fsencode(machines) + b"/"
     sessions: dict[int, tuple[Path, ProcessId]] = {}
-    for pid, stat in sorted(_all_processes(), key=lambda item: item[1].start_time):
+    for pid, stat in sorted(_living(_all_pids()), key=lambda item: item[1].start_time):
         if stat.session in sessions or stat.session == os.getsid(0):
             continue
         run_dir = _machine_of(pid)
