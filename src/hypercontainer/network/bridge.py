@@ -177,8 +177,9 @@ class BridgeNetworks(Networks):
                 await self._remove(own, found)
 
     async def _withdraw(self, lease: Lease) -> None:
-        own = self._own(await links.links())
-        if own is not None:
+        if self._bridge is not None:  # else a process is asked which one it is
+            await self._tables.remove(self._bridge.name, lease)
+        elif (own := self._own(await links.links())) is not None:
             await self._tables.remove(own.ifname, lease)
 
     def _refuse_unfiltered(self, allow: AllowLists | None) -> None:
