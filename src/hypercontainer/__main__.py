@@ -1,7 +1,5 @@
 """``python -m hypercontainer`` is ``hyper``."""
 
-import sys
+from hypercontainer.cli.main import program
 
-from hypercontainer.cli.main import main
-
-sys.exit(main())
+program()
