@@ -78,7 +78,7 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE, what the shell shows for a program that has 
 
 
 def program() -> NoReturn:
-    """``hyper`` as a process.  It ends when all is written: to take Python down is a sixth of ``hyper list``."""
+    """``hyper`` as a process; it ends when all is written: to take Python down costs a tenth of its time."""
     status = main()
     with suppress(OSError):  # of an interrupted verb
         sys.stdout.flush()

@@ -14,7 +14,6 @@ import json
 import os
 import select
 import signal
-import socket
 import struct
 import termios
 import time
@@ -23,7 +22,8 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from hypercontainer.cli.stdin import KeptInput
-from hypercontainer.client import Attached, Seen, error_from
+from hypercontainer.client import Attached, Seen, error_from, sockets
+from hypercontainer.client.sockets import BareSocket
 from hypercontainer.errors import InvalidRequest, Unavailable
 from hypercontainer.model import frames
 
@@ -113,9 +113,9 @@ def raw_mode(descriptor: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def signals_as_bytes() -> Iterator[socket.socket]:
+def signals_as_bytes() -> Iterator[BareSocket]:
     """A socket that gets a byte, its number, for each signal that arrives while the block lasts."""
-    ours, wakeup = socket.socketpair()
+    ours, wakeup = sockets.pair()
     wakeup.setblocking(False)
     forwarded = [number for number in signal.valid_signals() if number not in _NOT_FORWARDED]
     before = {number: signal.getsignal(number) for number in forwarded}
@@ -192,7 +192,7 @@ class AttachedStreams:
         if self._kept.has_ended:
             self._queue(STDIN_END)
 
-    def _loop(self, wakeup: socket.socket) -> None:
+    def _loop(self, wakeup: BareSocket) -> None:
         self._widen_pipes()
         if self._attached.pending:
             self._receive()
@@ -207,7 +207,7 @@ class AttachedStreams:
             if 0 in readable:
                 self._take_stdin()
 
-    def _wait(self, wakeup: socket.socket) -> tuple[list[Any], bool]:
+    def _wait(self, wakeup: BareSocket) -> tuple[list[Any], bool]:
         """What can be read, and whether the connection takes more."""
         poll = select.poll()
         poll.register(wakeup, select.POLLIN)
@@ -263,7 +263,7 @@ class AttachedStreams:
             self._kept.add(data)
             self._send(STDIN, data)
 
-    def _take_signals(self, wakeup: socket.socket) -> None:
+    def _take_signals(self, wakeup: BareSocket) -> None:
         for number in wakeup.recv(256):
             if number == signal.SIGWINCH:
                 self._send_window_size()

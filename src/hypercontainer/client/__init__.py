@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from hypercontainer.client import sockets
 from hypercontainer.client.http import Answer, Record, connect, decode, error_from, progress, request_head
 from hypercontainer.client.nouns import Containers, Execs, Images, Machines, Pods, System, Templates
+from hypercontainer.client.sockets import Socket
 from hypercontainer.client.start import (
     Stopped,
     ensure_daemon,
@@ -79,9 +80,9 @@ class Client:
         next_daemon(paths)
         return cls(paths.socket)
 
-    def connect(self) -> socket.socket:
+    def connect(self) -> Socket:
         """A new connection; raises Unavailable when nobody listens."""
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        connection = sockets.unix()
         connection.settimeout(self.timeout_s)
         try:
             connect(connection, self.path)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
-import socket
 import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hypercontainer import errors
+from hypercontainer.client.sockets import BareSocket, peer_credentials
 from hypercontainer.errors import HyperError, Unavailable
 
 READ_SIZE = 1 << 18
@@ -48,7 +48,7 @@ def _number(text: str, base: int) -> int:
 class Answer:
     """An answer of hyperd as it is read: the head, then a body with a length, in chunks, or to the end."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: BareSocket) -> None:
         self.connection = connection
         self.status = 0
         self.headers: dict[str, str] = {}
@@ -240,7 +240,7 @@ def progress(answer: Answer) -> Iterator[Record]:
         yield record
 
 
-def connect(connection: socket.socket, path: str) -> int:
+def connect(connection: BareSocket, path: str) -> int:
     """Connect to a unix socket whose path may be longer than sockaddr_un is (108 bytes, unix(7)).
 
     Returns the pid of who listens there.  Raises OSError, also when that is a stranger: only root and we
@@ -255,9 +255,7 @@ def connect(connection: socket.socket, path: str) -> int:
 
         with short_path(Path(path)) as short:
             connection.connect(short)
-    pid, owner, _ = _CREDENTIALS.unpack(
-        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    )
+    pid, owner, _ = _CREDENTIALS.unpack(peer_credentials(connection, _CREDENTIALS.size))
     if owner not in {0, os.geteuid()}:
         raise PermissionError(errno.EPERM, f"it is run by another user (uid {owner})")
     return int(pid)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from typing import TYPE_CHECKING
 
+from hypercontainer.client import sockets
 from hypercontainer.client.http import connect
 from hypercontainer.errors import Unavailable
 
@@ -83,7 +83,7 @@ def is_listening(paths: Paths) -> bool:
 
 def takes_connections(path: str) -> bool:
     """Whether a hyperd listens on the socket ``path``."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+    with sockets.unix() as probe:
         try:
             connect(probe, path)
         except OSError:
@@ -108,7 +108,7 @@ def _spawn(paths: Paths) -> Popen[bytes]:
 
 def _answering(paths: Paths, deadline: float) -> int:
     """The pid of the hyperd that has come up, else 0: it binds early, and answers when it is ready."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+    with sockets.unix() as probe:
         try:
             pid = connect(probe, os.fspath(paths.socket))
             probe.settimeout(max(0.01, deadline - time.monotonic()))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from hypercontainer.client.http import READ_SIZE, Answer
+from hypercontainer.client.sockets import BareSocket
 from hypercontainer.model import frames
 
 
@@ -41,7 +41,7 @@ class Place(NamedTuple):
 class Attached:
     """A connection that carries the frames of one process, both ways; kinds are `rest.StreamKind`."""
 
-    def __init__(self, connection: socket.socket, first: bytes, place: Place = Place()) -> None:  # noqa: B008
+    def __init__(self, connection: BareSocket, first: bytes, place: Place = Place()) -> None:  # noqa: B008
         self.connection = connection
         self.place = place
         self._decoder = frames.Decoder()

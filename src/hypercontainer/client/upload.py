@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from typing import TYPE_CHECKING
+
+from hypercontainer.client.sockets import SHUT_WR, BareSocket
 
 if TYPE_CHECKING:
     from hypercontainer.tarstream import Readable
@@ -15,7 +16,7 @@ _READ_SIZE = 1 << 18
 class Upload:
     """A thread that sends; an error of ``source`` cuts the connection and is raised at the end."""
 
-    def __init__(self, connection: socket.socket, head: bytes, source: Readable) -> None:
+    def __init__(self, connection: BareSocket, head: bytes, source: Readable) -> None:
         self.connection = connection
         self._head = head
         self._source = source
@@ -46,5 +47,5 @@ class Upload:
             return self._source.read(_READ_SIZE)
         except Exception as error:  # of a file that is not ours; raised where it can be seen
             self._failure = error
-            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.shutdown(SHUT_WR)
             return b""

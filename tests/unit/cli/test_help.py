@@ -19,7 +19,7 @@ from hypercontainer.cli.parser import parse
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 HEAVY = (
     "asyncio", "dataclasses", "inspect", "msgspec", "h11", "httpx", "rich", "yaml", "tomllib", "subprocess",
-    "http.client", "logging",
+    "http.client", "logging", "socket", "selectors",
 )  # fmt: skip
 OFTEN = ("containers", "pods", "running")  # modules of the verbs that are typed most
 PATHS = ("pathlib", "urllib.parse", "ipaddress")  # pathlib imports the others: 6 ms
