@@ -8,7 +8,7 @@ KERNELS := $(DATA)/kernel/um/linux $(DATA)/kernel/x86_64/vmlinux
 SIDE_BY_SIDE := --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 6 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt gen kernel guest lane-kvm bench fuzz crash wheel setup setup-tests clean
+.PHONY: help demo test check fmt gen kernel guest lane-kvm bench bench-all fuzz crash wheel setup setup-tests setup-bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,8 +47,11 @@ guest: setup ## hyperstart
 lane-kvm: setup-tests kernel guest ## the driver kvm, tested on an emulated host that has KVM
 	$(PYTHON) -m tools.lanes kvm
 
-bench: setup-tests kernel guest ## measure side by side with Docker, and write bench/results
-	$(PYTHON) -m bench
+bench: setup-bench kernel guest ## measure side by side with Docker, and write bench/results; BENCH="start --rounds 3": a part
+	$(PYTHON) -m bench $(BENCH)
+
+bench-all: setup-bench kernel guest ## and what takes long: 500 pods, 10,000 runs
+	$(PYTHON) -m bench --all $(BENCH)
 
 fuzz: setup-tests guest ## longer fuzzing; FUZZ_SECONDS for each target
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} $(PYTHON) -m pytest tests/fuzz
@@ -64,6 +67,9 @@ setup:
 
 setup-tests:
 	@tools/setup --tests
+
+setup-bench:
+	@tools/setup --tests --bench
 
 clean: ## what was built, but not the caches
 	rm -rf dist build $(DATA) && $(MAKE) -s -C guest/hyperstart clean

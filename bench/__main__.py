@@ -1,8 +1,10 @@
-"""``make bench``: what a start costs, against Docker, in one run on one machine.
+"""``make bench``: what hyper costs, against Docker with runc and with gVisor, in one run on one machine.
 
-    python -m bench [--rounds N]
+    python -m bench [--rounds N] [--against REVISION] [PART ...]
 
-Writes bench/results.json, bench/results.md and the figures of README.md, and prints them.
+Without parts, all but the long ones.  Writes bench/results.json, bench/results.md, bench/results.svg and
+the figures of README.md; what another run measured of other parts is kept, with its date.  --against
+measures this tree against another revision of it, and writes nothing.
 """
 
 from __future__ import annotations
@@ -11,177 +13,113 @@ import argparse
 import json
 import os
 import platform
-import subprocess
-import sys
-import tempfile
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from bench.measure import Times, command, side_by_side, table
-from bench.peers import docker
-from bench.pods import Pods
-from bench.pods import report as pods_report
-from hypercontainer.client import Client
+from bench import against, burst, crowd, listing, memory, pods, pool, soak, start, throughput
+from bench.chart import Panel, chart
+from bench.site import Site, site
 
 HERE = Path(__file__).parent
-HYPER = str(Path(sys.executable).parent / "hyper")
-IMAGE = "busybox"
+RESULTS = HERE / "results.json"
+_BEGIN, _END = "<!-- figures -->", "<!-- /figures -->"
+
+
+class Part(NamedTuple):
+    """``measure`` gives what ``report`` can show, as JSON has it."""
+
+    title: str
+    measure: Callable[[Site, int], dict[str, Any]]
+    report: Callable[[Mapping[str, Any]], str]
+    is_long: bool = False
+
+
+PARTS = {
+    "start": Part("Start", start.measure, start.report),
+    "pods": Part("Pods", pods.measure, pods.report),
+    "pool": Part("A warm pool", pool.measure, pool.report),
+    "list": Part("Listing", listing.measure, listing.report),
+    "memory": Part("Memory", memory.measure, memory.report),
+    "burst": Part("A burst", burst.measure, burst.report),
+    "throughput": Part("Throughput", throughput.measure, throughput.report),
+    "crowd": Part("A crowd", crowd.measure, crowd.report, is_long=True),
+    "soak": Part("Again and again", soak.measure, soak.report, is_long=True),
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=30)
-    rounds = parser.parse_args().rounds
-    with tempfile.TemporaryDirectory(prefix="hyper-bench-") as name:
-        directory = Path(name)
-        image = directory / "busybox.tar"
-        subprocess.run([sys.executable, "tools/make_image.py", "busybox", image], check=True)
-        environment = {**os.environ, "HYPER_ROOT": str(directory / "hyper")}
-        try:
-            results = _all(directory, image, environment, rounds)
-        finally:
-            _stop_daemon(directory / "hyper")
-    (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    report = _report(results)
-    (HERE / "results.md").write_text(report)
-    _show_in_readme(report)
-    print(report)
-
-
-def _all(directory: Path, image: Path, environment: dict[str, str], rounds: int) -> dict[str, Any]:
-    _hyper(environment, "load", "-i", str(image))
-    drivers = _drivers(environment)
-    with docker(directory, image) as engine:
-        contenders = {
-            f"hyper, {driver}{network}": command(
-                HYPER, "run", "--rm", "--hypervisor", driver, *flags, IMAGE, "true", environment=environment
-            )
-            for network, flags in ((", no network", ("--network", "none")), ("", ()))
-            for driver in drivers
-        }
-        if engine is not None:
-            contenders["docker run (runc), no network"] = command(
-                *engine, "run", "--rm", "--network", "none", IMAGE, "true"
-            )
-            contenders["docker run (runc)"] = command(*engine, "run", "--rm", IMAGE, "true")
-        contenders["hyper list"] = command(HYPER, "list", environment=environment)
-        times = side_by_side(contenders, rounds=rounds)
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": _machine(),
-        "rounds": rounds,
-        "run": {name: list(each.each) for name, each in times.items()},
-        "pods": {
-            driver: Pods(HYPER, driver, directory, environment).measure(max(rounds // 3, 1))
-            for driver in drivers
-        },
-        "memory": {driver: _memory(environment, driver) for driver in drivers},
-    }
-
-
-def _drivers(environment: dict[str, str]) -> list[str]:
-    doctor = json.loads(_hyper(environment, "doctor", "--format", "json"))
-    return [driver["name"] for driver in doctor["drivers"] if driver["works"]]
-
-
-def _memory(environment: dict[str, str], driver: str) -> dict[str, Any]:
-    """Bytes and more that an idle busybox pod of 32 MiB uses, seen from inside and outside."""
-    _hyper(
-        environment,
-        "run",
-        "-d",
-        "--name",
-        "idle",
-        "--memory",
-        "32m",
-        "--hypervisor",
-        driver,
-        IMAGE,
-        "sleep",
-        "600",
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    try:
-        time.sleep(2)
-        return Client(Path(environment["HYPER_ROOT"]) / "run/hyper.sock").pods.statistics("idle")
-    finally:
-        _hyper(environment, "rm", "-f", "idle")
-
-
-def _hyper(environment: dict[str, str], *words: str) -> str:
-    done = subprocess.run([HYPER, *words], env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"hyper {' '.join(words)} ended with {done.returncode}: {done.stderr[-500:]}")
-    return done.stdout
-
-
-def _stop_daemon(root: Path) -> None:
-    try:
-        pid = int((root / "run" / "hyperd.lock").read_text())
-        os.kill(pid, 15)
-    except (OSError, ValueError):
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--all", action="store_true", help="the long ones too")
+    parser.add_argument("--rounds", type=int, default=30, help="(30); what takes long has a tenth of them")
+    parser.add_argument("--against", metavar="REVISION", help="a commit of git")
+    asked = parser.parse_args()
+    if unknown := set(asked.parts) - set(PARTS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; parts are {', '.join(PARTS)}")
+    if asked.against:
+        print(against.compare(asked.against, asked.rounds))
         return
-    while Path(f"/proc/{pid}").exists():
-        time.sleep(0.05)
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    with site() as place:
+        for name in asked.parts or [name for name, part in PARTS.items() if asked.all or not part.is_long]:
+            results[name] = _measured(PARTS[name], place, asked.rounds)
+            _write(results)
+            print(_section(name, results[name]))
 
 
-def _machine() -> str:
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.processor(),
-    )
-    return f"{os.cpu_count()} cores, {model}, Linux {platform.release().partition('-')[0]}"
+def _measured(part: Part, place: Site, rounds: int) -> dict[str, Any]:
+    figures = part.measure(place, rounds)
+    return {"date": time.strftime("%Y-%m-%d"), "machine": _machine(), "rounds": rounds, "figures": figures}
 
 
-def _report(results: dict[str, Any]) -> str:
-    times = {name: Times(tuple(each)) for name, each in results["run"].items()}
-    rows = [
-        (name, f"{each.min:.0f}", f"{each.median:.0f}", f"{each.max:.0f}", _ratio(name, times))
-        for name, each in times.items()
+def _write(results: Mapping[str, Any]) -> None:
+    """After each part: a part that fails takes nothing of the others with it."""
+    found = {name: results[name] for name in PARTS if name in results}
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    report = "\n".join(_section(name, result) for name, result in found.items())
+    (HERE / "results.md").write_text(report)
+    (HERE / "results.svg").write_text(_picture(found))
+    _show_in_readme(report)
+
+
+def _section(name: str, result: Mapping[str, Any]) -> str:
+    measured = f"{result['date']}, {result['machine']}, {result['rounds']} rounds."
+    return f"### {PARTS[name].title}\n{measured}\n\n{PARTS[name].report(result['figures'])}\n"
+
+
+def _picture(results: Mapping[str, Any]) -> str:
+    kinds = {
+        "start": (start.bars, "run --rm busybox true, no network, shell to shell", "ms"),
+        "burst": (burst.bars, f"{burst.COUNT} containers asked for at once, until all run", "s"),
+        "memory": (memory.bars, "memory that an idle container costs the host", "MB"),
+    }
+    panels = [
+        Panel(title=title, unit=unit, bars=bars(results[name]["figures"]))
+        for name, (bars, title, unit) in kinds.items()
+        if name in results
     ]
-    memory = [
-        (driver, *(f"{each[key] / 1e6:.1f}" for key in ("memory_used", "vmm_rss", "vmm_pss", "vmm_private")))
-        for driver, each in results["memory"].items()
-    ]
-    return "\n".join(
-        (
-            f"Measured {results['date']} on {results['machine']}, {results['rounds']} rounds in one run.",
-            "",
-            "`run --rm busybox true`, shell to shell, milliseconds:",
-            "",
-            table(("what", "min", "median", "max", "of docker's median"), rows),
-            "",
-            "Without a network, milliseconds: `hyper start`, shell to shell, and `hyper replace` from the",
-            "request to the new container's first instruction:",
-            "",
-            pods_report(results["pods"]),
-            "",
-            "An idle busybox pod of 32 MiB, MB:",
-            "",
-            table(("driver", "used in the guest", "VMM RSS", "VMM PSS", "VMM private"), memory),
-            "",
-        )
-    )
+    newest = max(results.values(), key=lambda result: str(result["date"]))
+    return chart(panels, note=f"Medians, {newest['date']}, {newest['machine']}. Less is better.")
 
 
 def _show_in_readme(report: str) -> None:
     """Put the newest figures where the README has its place for them."""
     readme = HERE.parent / "README.md"
-    begin, end = "<!-- figures -->", "<!-- /figures -->"
-    before, _, rest = readme.read_text().partition(begin)
-    after = rest.partition(end)[2]
-    readme.write_text(f"{before}{begin}\n{report}\n`make bench` measures it again.\n{end}{after}")
+    before, _, rest = readme.read_text().partition(_BEGIN)
+    picture = "![Bars: start, burst and memory of hyper's drivers and of Docker](bench/results.svg)"
+    shown = f"{_BEGIN}\n{picture}\n\n{report}\n`make bench` measures it again.\n{_END}"
+    readme.write_text(f"{before}{shown}{rest.partition(_END)[2]}")
 
 
-def _ratio(name: str, times: dict[str, Times]) -> str:
-    peer = "docker run (runc), no network" if "no network" in name else "docker run (runc)"
-    if peer not in times or not name.startswith("hyper,"):
-        return ""
-    return f"{times[name].median / times[peer].median:.2f}"
+def _machine() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    model = models[0] if models else platform.processor()
+    return f"{os.cpu_count()} cores, {model}, Linux {platform.release().partition('-')[0]}"
 
 
 if __name__ == "__main__":
