@@ -21,7 +21,7 @@ from typing import NamedTuple
 from hypercontainer.config import Paths, Settings
 from hypercontainer.engine import machines, sizes
 from hypercontainer.engine.choice import Drivers
-from hypercontainer.engine.rehearsal import rehearse
+from hypercontainer.engine.rehearsal import make_image, rehearse
 from hypercontainer.engine.sizes import Size
 from hypercontainer.engine.tasks import Tasks
 from hypercontainer.engine.templates import Templates
@@ -30,6 +30,7 @@ from hypercontainer.faults import point
 from hypercontainer.files import remove_tree
 from hypercontainer.guest.agent import Agent
 from hypercontainer.hypervisors.base import Hypervisor, Machine
+from hypercontainer.images.work import in_thread
 from hypercontainer.model.machine import MachineConfig, Nic
 from hypercontainer.model.network import Lease
 from hypercontainer.model.pod import PodSpec
@@ -251,7 +252,8 @@ class Pool:
         disk = run_dir / "rehearsal.img"
         try:
             await self.disks.create(disk, size_mib=self.settings.disk_size_mib)
-            await rehearse(machine, agent, driver.capabilities, disk=disk, lease=lease)
+            image = await in_thread(make_image, self.paths.cache)
+            await rehearse(machine, agent, driver.capabilities, disk=disk, image=image, lease=lease)
         finally:
             disk.unlink(missing_ok=True)
 
