@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -20,7 +21,8 @@ from hypercontainer.network import subnets
 from tests.api.engines import SLEEP, a_spec, an_engine, printed, shell, until
 from tests.hypervisors.machines import processes_of
 
-pytestmark = pytest.mark.needs_machine
+# Machines of the pool are made at low priority: on a busy host that takes minutes.
+pytestmark = [pytest.mark.needs_machine, pytest.mark.timeout(600)]
 
 MEMORY_MIB = 64
 OWN = "cat /proc/sys/kernel/random/boot_id; hostname; head -c 32 /dev/urandom | sha256sum"
@@ -28,10 +30,23 @@ PING_GATEWAY = "ping -c 1 $(route -n | awk '/^0.0.0.0/{print $2}')"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a bridge is root's")
 
 
-@pytest.fixture(params=["uml", "tcg"])
-async def pooled(request: pytest.FixtureRequest, root: Path) -> AsyncIterator[Engine]:
+@pytest.fixture
+async def pooled(root: Path) -> AsyncIterator[Engine]:
     """With a machine that waits, for a pod without a network."""
-    async with an_engine(root, hypervisor=request.param, pool_memory_mib=MEMORY_MIB) as engine:
+    async with pooled_engine(root, "uml") as engine:
+        yield engine
+
+
+@pytest.fixture(params=["uml", "tcg"])
+async def each_pooled(request: pytest.FixtureRequest, root: Path) -> AsyncIterator[Engine]:
+    """The same, of each driver."""
+    async with pooled_engine(root, request.param) as engine:
+        yield engine
+
+
+@contextlib.asynccontextmanager
+async def pooled_engine(root: Path, driver: str) -> AsyncIterator[Engine]:
+    async with an_engine(root, hypervisor=driver, pool_memory_mib=MEMORY_MIB) as engine:
         await fill(engine)
         yield engine
         for pod in engine.pods():
@@ -48,7 +63,7 @@ async def fill(engine: Engine, *, network: str = "none") -> None:
 
 async def filled(engine: Engine, *, has_network: bool = False) -> None:
     size = Size(engine.host.settings.hypervisor, 1, MEMORY_MIB, has_network)
-    await until(lambda: size in engine.host.pool.waiting, seconds=120)
+    await until(lambda: size in engine.host.pool.waiting, seconds=300)
 
 
 async def started(engine: Engine, script: str = "", **fields: object) -> str:
@@ -74,27 +89,27 @@ async def executed(engine: Engine, pod: str, *command: str) -> int:
     return await engine.wait_exec(exec_.id)
 
 
-async def test_a_pod_takes_the_machine_that_waits_and_another_one_is_started(pooled: Engine) -> None:
-    [machine] = waiting(pooled)
-    pod = await started(pooled)
-    assert pooled.pod(pod).machine == machine
-    await filled(pooled)
-    assert waiting(pooled) != {machine}
-    assert await executed(pooled, pod, "true") == 0
+async def test_a_pod_takes_the_machine_that_waits_and_another_one_is_started(each_pooled: Engine) -> None:
+    [machine] = waiting(each_pooled)
+    pod = await started(each_pooled)
+    assert each_pooled.pod(pod).machine == machine
+    await filled(each_pooled)
+    assert waiting(each_pooled) != {machine}
+    assert await executed(each_pooled, pod, "true") == 0
 
 
-async def test_containers_have_nothing_of_their_own_in_common(pooled: Engine) -> None:
+async def test_containers_have_nothing_of_their_own_in_common(each_pooled: Engine) -> None:
     said = []
     for _ in range(3):
-        await filled(pooled)
-        pod = await started(pooled, OWN)
-        assert was_taken(pooled, pod)
-        await pooled.wait_container(pod)
-        said += (await printed(pooled, pod)).replace("-\n", "\n").split()
+        await filled(each_pooled)
+        pod = await started(each_pooled, OWN)
+        assert was_taken(each_pooled, pod)
+        await each_pooled.wait_container(pod)
+        said += (await printed(each_pooled, pod)).replace("-\n", "\n").split()
     assert len(said) == len(set(said)) == 9
 
 
-async def test_its_clock_is_the_hosts_and_nothing_is_left_of_the_rehearsal(pooled: Engine) -> None:
+async def test_nothing_is_left_of_the_rehearsal(pooled: Engine) -> None:
     script = "echo $$; ps | wc -l; cat /proc/mounts | grep -c rehearsal; find / -xdev -name '*rehears*'; ls /"
     pod = await started(pooled, script)
     await pooled.wait_container(pod)
@@ -104,16 +119,16 @@ async def test_its_clock_is_the_hosts_and_nothing_is_left_of_the_rehearsal(poole
     assert await printed(pooled, pod) == await printed(pooled, fresh)
 
 
-async def test_it_is_a_machine_like_any_other(pooled: Engine) -> None:
-    pod = await started(pooled)
-    await pooled.pause_pod(pod)
-    assert pooled.pod(pod).state is PodState.PAUSED
-    await pooled.unpause_pod(pod)
-    new = await pooled.create_pod(a_spec({}, memory_mib=MEMORY_MIB))
-    await pooled.replace_pod(pod, new.id)
-    assert await executed(pooled, new.id, "true") == 0
-    await pooled.stop_pod(new.id)
-    assert pooled.pod(new.id).state is PodState.CREATED
+async def test_it_is_a_machine_like_any_other(each_pooled: Engine) -> None:
+    pod = await started(each_pooled)
+    await each_pooled.pause_pod(pod)
+    assert each_pooled.pod(pod).state is PodState.PAUSED
+    await each_pooled.unpause_pod(pod)
+    new = await each_pooled.create_pod(a_spec({}, memory_mib=MEMORY_MIB))
+    await each_pooled.replace_pod(pod, new.id)
+    assert await executed(each_pooled, new.id, "true") == 0
+    await each_pooled.stop_pod(new.id)
+    assert each_pooled.pod(new.id).state is PodState.CREATED
 
 
 async def test_the_next_hyperd_finds_it(root: Path) -> None:
@@ -148,16 +163,16 @@ async def test_one_that_ends_by_itself_is_replaced(pooled: Engine) -> None:
     assert was_taken(pooled, await started(pooled))
 
 
-async def test_where_one_cannot_be_used_the_pod_gets_its_own(pooled: Engine) -> None:
+async def test_where_one_cannot_be_used_the_pod_gets_its_own(each_pooled: Engine) -> None:
     """Its control socket has gone, so it can be given no disks."""
-    [machine] = waiting(pooled)
-    run_dir = pooled.host.paths.machines / machine
+    [machine] = waiting(each_pooled)
+    run_dir = each_pooled.host.paths.machines / machine
     for path in [*run_dir.glob("qmp.sock"), *run_dir.glob("uml/mconsole")]:
         path.unlink()
-    pod = await started(pooled)
-    assert pooled.pod(pod).machine != machine
-    assert await executed(pooled, pod, "true") == 0
-    assert machine not in waiting(pooled)
+    pod = await started(each_pooled)
+    assert each_pooled.pod(pod).machine != machine
+    assert await executed(each_pooled, pod, "true") == 0
+    assert machine not in waiting(each_pooled)
 
 
 async def test_those_of_another_kernel_are_not_taken(root: Path, tmp_path: Path) -> None:
@@ -177,7 +192,7 @@ async def test_those_of_a_template_that_was_removed_are_not_taken(root: Path) ->
     settings = {"hypervisor": "tcg", "template_delay_s": 0, "pool_memory_mib": MEMORY_MIB}
     async with an_engine(root, **settings) as engine:
         await fill(engine)
-        await until(lambda: bool(engine.host.templates.all()), seconds=60)
+        await until(lambda: bool(engine.host.templates.all()), seconds=300)
         booted = await started(engine)
         await filled(engine)
         engine.host.templates.prune()
@@ -209,7 +224,7 @@ async def test_a_pod_has_the_address_and_the_tap_that_were_made_ahead(root: Path
 async def test_no_two_machines_have_the_same_address(root: Path) -> None:
     async with an_engine(root, pool_memory_mib=4 * MEMORY_MIB) as engine:
         await fill(engine, network="default")
-        await until(lambda: len(engine.host.pool.waiting) == 3, seconds=60)
+        await until(lambda: len(engine.host.pool.waiting) == 3, seconds=300)
         pods = [await started(engine, network="default") for _ in range(5)]
         assert len({engine.pod(pod).address for pod in pods}) == 5
         for pod in pods:
