@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bench.fleet import MEMORY_MIB, remove, start_one
-from bench.measure import available_memory, median, progress, table
+from bench.measure import Failure, available_memory, median, progress, table
 from bench.runtimes import HyperRuntime
 from bench.site import Site
 from hypercontainer.engine.memory import of_process
@@ -28,7 +29,7 @@ def _crowd(site: Site, runtime: HyperRuntime) -> dict[str, Any]:
     try:
         starts = [_start(runtime, name, number) for number, name in enumerate(names)]
         began = time.perf_counter()
-        answers = sum(_answers(runtime, name) for name in names)
+        answers = sum(_is_good(_answer, runtime, name) for name in names)
         return {
             "starts": starts,
             "answers": answers,
@@ -43,12 +44,23 @@ def _crowd(site: Site, runtime: HyperRuntime) -> dict[str, Any]:
 def _start(runtime: HyperRuntime, name: str, number: int) -> float:
     progress(f"{runtime.name}: {number + 1} of {COUNT}")
     began = time.perf_counter()
-    start_one(runtime, name)
+    _is_good(start_one, runtime, name)
     return time.perf_counter() - began
 
 
-def _answers(runtime: HyperRuntime, name: str) -> bool:
-    return runtime.execute(name, "echo", name) == f"{name}\n"
+def _answer(runtime: HyperRuntime, name: str) -> None:
+    if runtime.execute(name, "echo", name) != f"{name}\n":
+        raise Failure(f"{name} answers something else")
+
+
+def _is_good(work: Callable[[HyperRuntime, str], None], runtime: HyperRuntime, name: str) -> bool:
+    """One that does not start is one that does not answer: the others are asked all the same."""
+    try:
+        work(runtime, name)
+    except Failure as failure:
+        print(failure, file=sys.stderr)
+        return False
+    return True
 
 
 def report(figures: Mapping[str, Any]) -> str:

@@ -636,6 +636,15 @@ async def test_the_console_says_why_a_guest_died(place: Place) -> None:
         assert "sysrq" in booted.machine.console().lower()
 
 
+async def test_a_vmm_that_was_killed_is_told_from_one_that_ended(place: Place) -> None:
+    async with place.booted() as booted:
+        os.kill(booted.machine.process.pid, signal.SIGKILL)
+        async with asyncio.timeout(10):
+            await booted.machine.wait()
+            while "was killed by signal 9" not in booted.machine.console():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
 async def test_a_healthy_boot_says_nothing_on_the_console(place: Place, tmp_path: Path) -> None:
     disks = (a_disk(tmp_path / "disk", b""),) if has_disks(place) else ()
     async with place.booted(place.config(disks=disks)) as booted:

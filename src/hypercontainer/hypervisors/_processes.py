@@ -136,9 +136,12 @@ async def _see_through(work: Coroutine[Any, Any, None]) -> None:
 
 
 def _died(child: Child, *, output: Path, name: str) -> HypervisorError:
-    status = child.status or 0
-    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-    return HypervisorError(f"{name} {how} as it started: {_words(output)}")
+    return HypervisorError(f"{name} {ending(child.status or 0)} as it started: {_words(output)}")
+
+
+def ending(status: int) -> str:
+    """A child's status in words."""
+    return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
 
 
 def _words(output: Path) -> str:

@@ -31,6 +31,8 @@ NIC_DESCRIPTOR = CONTROL_DESCRIPTOR + 1  # the first of the NICs that are socket
 class VmmMachine(Machine):
     """A machine that is a session of host processes, with its channel at ``channel.sock``."""
 
+    child: _processes.Child | None = None  # of the daemon that launched it
+
     async def connect(self) -> Channel:
         connection = await _processes.connect(self.run_dir / CHANNEL)
         reader, writer = await asyncio.open_unix_connection(sock=connection)
@@ -47,6 +49,12 @@ class VmmMachine(Machine):
         finally:
             waiting.cancel()
         await _processes.end_session(self.process)
+
+    def console(self) -> str:
+        """With how the VMM ended, where it did not end well and its parent is asked."""
+        said = super().console()
+        status = self.child.status if self.child else None
+        return f"{said} (its VMM {_processes.ending(status)})".lstrip() if status else said
 
     async def kill(self) -> None:
         await _processes.end_session(self.process)
@@ -129,7 +137,9 @@ class VmmHypervisor(Hypervisor):
         await _processes.until_ready(
             child, ready=lambda: self._until_up(config, run_dir), output=output, name=self.title
         )
-        return self._machine_of(config, run_dir, child.process)
+        machine = self._machine_of(config, run_dir, child.process)
+        machine.child = child
+        return machine
 
     def _start_command(self, config: MachineConfig, run_dir: Path) -> list[str]:
         """What is executed: the command that becomes the VMM in a namespace where it finds its share."""
