@@ -13,10 +13,11 @@ import argparse
 import json
 import os
 import platform
+import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from bench import against, burst, crowd, listing, memory, pods, pool, soak, start, throughput
 from bench.chart import Panel, chart
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30, help="(30); what takes long has a tenth of them")
     parser.add_argument("--against", metavar="REVISION", help="a commit of git")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, _stop)
     if unknown := set(asked.parts) - set(PARTS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; parts are {', '.join(PARTS)}")
     if asked.against:
@@ -69,6 +71,11 @@ def main() -> None:
             results[name] = _measured(PARTS[name], place, asked.rounds)
             _write(results)
             print(_section(name, results[name]))
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    """As Ctrl-C does: what runs is ended, and nothing is left."""
+    raise SystemExit(128 + number)
 
 
 def _measured(part: Part, place: Site, rounds: int) -> dict[str, Any]:
