@@ -21,63 +21,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from guest.kernel import check, edits, source
+from guest.kernel.targets import TARGETS, Target
 
 HERE = Path(__file__).parent
 PACKAGE = "linux-source-6.12"
 RECIPE = ("build.py", "edits/__init__.py", "edits/text.py")
 _SCRATCH_SIZE = 4 << 30  # bytes: the unpacked source and the objects of a target
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """One kernel: which architecture it is built for, of what, and what comes out."""
-
-    name: str
-    architecture: str  # make's ARCH
-    fragments: tuple[str, ...]
-    product: str  # make's goal and the file that it leaves
-    drivers: tuple[str, ...]  # how the names of its own begin
-    edits: tuple[str, ...]  # the modules that change what it is built from
-    compile_steps: int  # roughly, to show progress
-
-    def fragment_paths(self) -> list[Path]:
-        return [HERE / "fragments" / f"{name}.config" for name in self.fragments]
-
-    def driver_paths(self) -> list[Path]:
-        shared = [edits.DRIVERS / name for name in ("Kconfig", "Makefile")]
-        return shared + [path for name in self.drivers for path in sorted(edits.DRIVERS.glob(f"{name}*"))]
-
-    def edit_paths(self) -> list[Path]:
-        return [HERE / "edits" / f"{name}.py" for name in self.edits]
-
-
-TARGETS = {
-    target.name: target
-    for target in (
-        Target(
-            name="um",
-            architecture="um",
-            fragments=("base", "files", "network", "nfs", "um"),
-            product="linux",
-            drivers=("hyper_channel", "hyper_exit", "hyper_start", "hyper_traps"),
-            edits=("um", "traps"),
-            compile_steps=1440,
-        ),
-        Target(
-            name="x86_64",
-            architecture="x86_64",
-            fragments=("base", "files", "network", "nfs", "virtio", "x86_64"),
-            product="vmlinux",
-            drivers=("hyper_poweroff",),
-            edits=("x86_64",),
-            compile_steps=1500,
-        ),
-    )
-}
 
 
 class BuildError(Exception):
@@ -95,7 +47,8 @@ def cache_directory() -> Path:
 def key(target: Target, kernel_source: source.Source) -> str:
     """The hash of everything that decides what comes out: source, fragments, drivers, recipe, compiler."""
     compiler = subprocess.run(["gcc", "-dumpfullversion"], capture_output=True, text=True, check=True).stdout
-    digest = hashlib.sha256(f"{target.name} {kernel_source.sha256} {compiler}".encode())
+    made = f"{target.name} {target.architecture} {target.product}"
+    digest = hashlib.sha256(f"{made} {kernel_source.sha256} {compiler}".encode())
     own = (*target.fragment_paths(), *target.driver_paths(), *target.edit_paths())
     for path in (*own, *(HERE / name for name in RECIPE)):
         content = path.read_bytes()

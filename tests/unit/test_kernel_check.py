@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from guest.kernel import build, check, edits
+from guest.kernel import check, edits, targets
 from guest.kernel.edits import x86_64
 
-FRAGMENTS = sorted((build.HERE / "fragments").glob("*.config"))
+FRAGMENTS = sorted((targets.HERE / "fragments").glob("*.config"))
 
 
 def test_an_option_that_kconfig_dropped_is_named_with_what_came_instead() -> None:
@@ -48,7 +48,7 @@ def test_every_option_line_of_a_fragment_is_understood(path: Path) -> None:
 
 
 def test_every_target_names_fragments_drivers_and_edits_that_exist() -> None:
-    for target in build.TARGETS.values():
+    for target in targets.TARGETS.values():
         assert all(path.is_file() for path in (*target.fragment_paths(), *target.edit_paths()))
         assert all(any(edits.DRIVERS.glob(f"{name}*.c")) for name in target.drivers)
 

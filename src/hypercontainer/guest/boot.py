@@ -19,11 +19,11 @@ from pathlib import Path
 
 import hypercontainer
 from hypercontainer.config import Paths
-from hypercontainer.errors import InvalidRequest, Unavailable
+from hypercontainer.errors import Unavailable
 from hypercontainer.files import write_atomically
 
 DATA = Path(hypercontainer.__file__).parent / "data"
-KERNEL_FILES = {"um": "linux", "x86_64": "vmlinux"}  # by target
+KERNEL_FILES = ("vmlinux", "linux")  # a target's directory has one of them
 DIRECTORIES = ("dev", "proc", "sys", "run")
 
 # A guest whose kernel has gone wrong ends, instead of limping on; hyperd sees that and says so.
@@ -43,18 +43,15 @@ class Kernel:
 
 
 def find_kernel(target: str, *, override: str | Path = "") -> Kernel:
-    """The kernel of ``target`` ("um", "x86_64"), or the one that ``override`` names.
+    """The kernel of ``target`` (a name of guest/kernel/targets.py), or the one that ``override`` names.
 
     ``override`` is a kernel, or a directory that holds one for each target as ``data/kernel`` does.
     Raises Unavailable when it is not there.
     """
-    if target not in KERNEL_FILES:
-        raise InvalidRequest(
-            f"there is no kernel target {target!r}", hint=f"targets: {', '.join(KERNEL_FILES)}"
-        )
     path = Path(override or DATA / "kernel")
     if path.is_dir() or not override:
-        path = path / target / KERNEL_FILES[target]
+        names = [path / target / name for name in KERNEL_FILES]
+        path = next((name for name in names if name.is_file()), path / target)
     if not path.is_file():
         hint = "see the key kernel in hyperd.toml" if override else "make kernel"
         raise Unavailable(f"there is no {target} kernel at {path}", hint=hint)

@@ -93,7 +93,7 @@ class Capabilities:
     """What a driver can do.  Nobody compares driver names: they ask here."""
 
     isolation: Isolation
-    kernel: str  # the hyperkernel target: "um", "x86_64"; empty: it boots none
+    kernel: str  # the hyperkernel target, as guest/kernel/targets.py has it; empty: it boots none
     max_vcpus: int
     min_memory_mib: int
     disk_slots: int  # one that has no disk at launch can be given one by ``Machine.swap_disk``
