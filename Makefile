@@ -2,16 +2,16 @@
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
 DATA := src/hypercontainer/data
-KERNELS := $(DATA)/kernel/um/linux $(DATA)/kernel/x86_64/vmlinux
+KERNELS := um x86_64 $(shell grep -sx xen /sys/hypervisor/type)
 # Each worker has daemons of its own, and the tests of a file share them.
 # One more than there are CPUs, as most wait for something; the longest files are the first ones.
 SIDE_BY_SIDE := --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 6 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt gen kernel guest lane-kvm bench bench-all fuzz crash wheel setup setup-tests setup-bench clean
+.PHONY: help demo test check fmt gen kernel guest lane-kvm bench bench-all fuzz crash wheel setup setup-tests setup-bench clean kernel-all lane-xen lanes
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup kernel guest ## set up, build what is missing, and run an image in a VM
 	@tools/demo
@@ -27,7 +27,7 @@ check: setup-tests ## format, lint, types, layers, generated files, C warnings
 	$(PYTHON) tools/gen_protocol.py --check
 	$(PYTHON) tools/gen_podfile.py --check
 	$(MAKE) -s -C guest/hyperstart check
-	shellcheck tools/setup tools/demo tools/lanes/init .ci/run
+	shellcheck -x tools/setup tools/demo tools/lanes/init tools/lanes/init-xen src/hypercontainer/hypervisors/xen-hotplug .ci/run
 
 fmt: ## format Python and fix what can be fixed
 	.venv/bin/ruff format .
@@ -37,15 +37,25 @@ gen: ## write the generated files again
 	$(PYTHON) tools/gen_protocol.py
 	$(PYTHON) tools/gen_podfile.py
 
-kernel: setup ## hyperkernel for um and x86_64, from the cache when its inputs are the same
+kernel: setup ## hyperkernel for the drivers of this host, from the cache when its inputs are the same
+	@$(PYTHON) -m guest.kernel.build $(KERNELS:%=--target %) --output $(DATA)/kernel
+
+kernel-all: setup ## hyperkernel for every driver
 	@$(PYTHON) -m guest.kernel.build --output $(DATA)/kernel
 
 guest: setup ## hyperstart
 	@$(MAKE) -s -C guest/hyperstart hyperstart
 	@mkdir -p $(DATA) && cmp -s guest/hyperstart/hyperstart $(DATA)/hyperstart || cp guest/hyperstart/hyperstart $(DATA)/hyperstart
 
+lanes: ## both lanes, side by side
+	@$(MAKE) --no-print-directory -j2 --output-sync=target lane-kvm lane-xen
+
 lane-kvm: setup-tests kernel guest ## the driver kvm, tested on an emulated host that has KVM
 	$(PYTHON) -m tools.lanes kvm
+
+lane-xen: setup-tests guest ## the driver xen, tested on an emulated dom0
+	@$(PYTHON) -m guest.kernel.build --target xen --output $(DATA)/kernel
+	$(PYTHON) -m tools.lanes xen
 
 bench: setup-bench kernel guest ## measure side by side with Docker, and write bench/results; BENCH="start --rounds 3": a part
 	$(PYTHON) -m bench $(BENCH)
@@ -59,7 +69,7 @@ fuzz: setup-tests guest ## longer fuzzing; FUZZ_SECONDS for each target
 crash: setup-tests kernel guest ## kill hyperd at every step of every verb: half an hour
 	HYPER_CRASH=all $(PYTHON) -m pytest tests/crash -s
 
-wheel: setup-tests kernel guest ## a wheel that carries kernel and hyperstart
+wheel: setup-tests kernel-all guest ## a wheel that carries kernel and hyperstart
 	.venv/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 setup:

@@ -98,6 +98,11 @@ static bool await_device(uint8_t slot, char name[DEVICE_NAME])
 	return false;
 }
 
+static bool has_controller(void)
+{
+	return !access("/sys/class/scsi_host/host0", F_OK);
+}
+
 static bool scan_slot(uint8_t slot, char name[DEVICE_NAME])
 {
 	char target[16], path[64];
@@ -138,7 +143,9 @@ static int attach(uint8_t slot, char name[DEVICE_NAME])
 		return 0;
 	}
 	snprintf(subject, sizeof(subject), "slot%u", slot);
-	return scan_slot(slot, name) ? 0 : failed_with(ENODEV, "find disk", subject);
+	/* Without a controller the kernel is told of disks, and makes one some time after hyperd plugged it. */
+	bool is_found = has_controller() ? scan_slot(slot, name) : await_device(slot, name);
+	return is_found ? 0 : failed_with(ENODEV, "find disk", subject);
 }
 
 /* --- File systems --- */

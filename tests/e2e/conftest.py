@@ -21,7 +21,7 @@ from tests.hypervisors.machines import LANE
 from tests.support.images import busybox_archive
 from tests.support.processes import new_root
 
-DRIVERS = ("uml", "tcg", "kvm")
+DRIVERS = ("uml", "tcg", "kvm", "xen")
 MUST_RUN = {LANE} if LANE else {"uml", "tcg"}  # wherever hyper is tested
 
 

@@ -75,7 +75,7 @@ class Hyper:
 
     def _settings(self) -> str:
         number = os.getpid() % 200
-        low = {"uml": 0, "tcg": 1, "kvm": 2}.get(self.driver, 3)
+        low = {"uml": 0, "tcg": 1, "kvm": 2, "xen": 3}.get(self.driver, 4)
         network = f'bridge = "hyt{low}{number}"\nsubnet = "10.{90 + low}.{number}.0/24"\n'
         more = "".join(f"{name} = {value}\n" for name, value in self.settings.items())
         return f'hypervisor = "{self.driver}"\n{network}{more}'

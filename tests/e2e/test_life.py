@@ -12,6 +12,7 @@ import pytest
 from hypercontainer.process import ProcessId
 from tests.e2e.hyper import Hyper
 from tests.hypervisors.machines import processes_of
+from tests.support import xen
 
 SERVER = "echo first >> /data/log; while :; do sleep 1; done"
 READER = "until [ -s /data/log ]; do sleep 1; done; cat /data/log; while :; do sleep 1; done"
@@ -100,6 +101,7 @@ def _nothing_is_left(hyper: Hyper, run_dir: Path) -> None:
     assert list((hyper.root / "run/machines").iterdir()) == []
     assert list((hyper.root / "lib/pods").iterdir()) == []
     assert _taps(hyper) == []
+    assert hyper.driver != "xen" or xen.nothing_is_left()
 
 
 def _taps(hyper: Hyper) -> list[str]:

@@ -52,8 +52,12 @@ slot() {
         return 1
     fi
     letter=$(echo abcdefghijklmnop | cut -c $(($1 + 1)))
-    for name in ubd$letter xvd$letter; do
-        [ -e /sys/block/$name ] && { echo /dev/$name; return; }
+    for _ in 1 2 3 4 5 6 7 8; do
+        for name in ubd$letter xvd$letter; do
+            [ -e /sys/block/$name ] && { echo /dev/$name; return; }
+        done
+        [ -e /sys/bus/xen/drivers/vbd ] || break
+        sleep 0.1
     done
     return 1
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.hypervisors.base import load
+from hypercontainer.hypervisors.xen import HOTPLUG
 from hypercontainer.model.machine import Disk, MachineConfig, Nic, NicKind
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -44,6 +45,8 @@ CASES = {
     "tcg-copy": ("tcg", replace(a_config(TAP), template=TEMPLATE)),
     "uml-small": ("uml", a_config()),
     "uml-large": ("uml", a_config(TAP, PACKET, disks=12)),
+    "xen-small": ("xen", a_config()),
+    "xen-large": ("xen", a_config(TAP, disks=12, vcpus=4)),
 }
 
 
@@ -51,13 +54,14 @@ CASES = {
 def test_a_command_line_is_the_one_that_was_looked_at(case: str) -> None:
     name, config = CASES[case]
     command = "\n".join(load(name).command(config, RUN_DIR)) + "\n"
+    command = command.replace(str(HOTPLUG.parent), "/hypervisors")
     snapshot = SNAPSHOTS / f"{case}.txt"
     if os.environ.get("UPDATE_SNAPSHOTS"):
         snapshot.write_text(command)
     assert command == snapshot.read_text()
 
 
-@pytest.mark.parametrize("name", ["kvm", "tcg", "uml"])
+@pytest.mark.parametrize("name", ["kvm", "tcg", "uml", "xen"])
 def test_a_command_line_depends_on_nothing_but_its_arguments(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

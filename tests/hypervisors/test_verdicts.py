@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.guest import boot
-from hypercontainer.hypervisors import _kvm, _probe, _processes, uml
+from hypercontainer.hypervisors import _kvm, _probe, _processes, _verdict, _xl, uml
 from hypercontainer.hypervisors.base import load
 from hypercontainer.model.machine import MachineConfig
 from tests.hypervisors.machines import a_disk
@@ -19,12 +19,13 @@ ALL_THERE = Path("/dev/null")  # a device that may be read and written
 
 async def verdict(config: MachineConfig, cache: Path) -> str | None:
     """As of kvm, but with the accelerator that runs everywhere."""
-    return await _kvm.boot_missing(load("tcg"), config, program=Path("/bin/true"), cache=cache)
+    program = Path("/bin/true")
+    return await _verdict.boot_missing(load("tcg"), config, subject="It", program=program, cache=cache)
 
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MachineConfig:
-    monkeypatch.setattr(_kvm, "DEADLINE", 30.0)  # emulation on a busy host is no hardware
+    monkeypatch.setattr(_verdict, "DEADLINE", 30.0)  # emulation on a busy host is no hardware
     return _probe.machine_config(load("tcg"), cache=tmp_path)
 
 
@@ -40,6 +41,38 @@ def test_a_device_without_a_capable_cpu_is_not_believed(monkeypatch: pytest.Monk
     for flag in ("svm", "vmx"):
         monkeypatch.setattr(_kvm, "_cpu_flags", lambda flag=flag: {"fpu", flag})
         assert _kvm.device_missing() is None
+
+
+@pytest.mark.parametrize(
+    ("has", "says"),
+    [
+        ({"type": "none"}, "does not run on Xen"),
+        ({"type": "xen"}, "mount -t xenfs"),
+        ({"type": "xen", "capabilities": ""}, "a Xen guest and not dom0"),
+    ],
+)
+def test_what_a_host_lacks_for_xen_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, has: dict[str, str], says: str
+) -> None:
+    for name, text in has.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(_xl, "HYPERVISOR", tmp_path)
+    monkeypatch.setattr(_xl, "CAPABILITIES", tmp_path / "capabilities")
+    assert says in str(_xl.host_missing())
+
+
+def test_a_dom0_without_what_xens_tools_need_is_told_what_to_load(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "type").write_text("xen\n")
+    (tmp_path / "capabilities").write_text("control_d\n")
+    monkeypatch.setattr(_xl, "HYPERVISOR", tmp_path)
+    monkeypatch.setattr(_xl, "CAPABILITIES", tmp_path / "capabilities")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert "modprobe xen-evtchn" in str(_xl.host_missing())
+    monkeypatch.setattr(_xl, "DEVICES", {})
+    monkeypatch.setattr(_xl, "find_program", lambda name, package: name)
+    assert "xenstored does not answer" in str(_xl.host_missing())
 
 
 @pytest.mark.needs_machine
@@ -72,13 +105,13 @@ async def test_a_guest_that_panics_is_no_working_kvm(config: MachineConfig, tmp_
 async def test_a_guest_that_hangs_meets_the_deadline_and_leaves_nothing(
     config: MachineConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_kvm, "DEADLINE", 1.0)
+    monkeypatch.setattr(_verdict, "DEADLINE", 1.0)
     slow = dataclasses.replace(config, kernel_arguments=("init=/nowhere", "rdinit=/dev/null", "panic=0"))
     began = time.monotonic()
     assert "did not come up" in str(await verdict(slow, tmp_path / "cache"))
     assert time.monotonic() - began < 4
     assert _processes.find_orphans(tmp_path) == []
-    assert [path.name[:4] for path in (tmp_path / "cache").iterdir()] == ["kvm-"]
+    assert [path.name[:4] for path in (tmp_path / "cache").iterdir()] == ["tcg-"]
 
 
 @pytest.mark.needs_machine

@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,28 +15,12 @@ import pytest
 from hypercontainer.guest import boot
 from hypercontainer.hypervisors._qmp import open_qmp
 from tests.e2e.hyper import Hyper
-from tests.support.images import busybox_archive
-from tests.support.processes import new_root
 
 pytestmark = [
     pytest.mark.needs_machine,
     pytest.mark.timeout(300),
     pytest.mark.skipif(os.environ.get("HYPER_LANE") != "kvm", reason="not on this host: for the lane kvm"),
 ]
-
-
-@pytest.fixture(scope="module")
-def automatic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hyper]:
-    """A hyperd that chooses by itself."""
-    hyper = Hyper(root=new_root(), driver="auto")
-    try:
-        hyper.start_daemon()
-        hyper.ok("load", "-q", "-i", str(busybox_archive(hyper.root / "busybox.tar")))
-        yield hyper
-        hyper.remove_all()
-    finally:
-        hyper.stop_daemon()
-        shutil.rmtree(hyper.root, ignore_errors=True)
 
 
 def test_the_host_has_the_kernels_own_kvm() -> None:

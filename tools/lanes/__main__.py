@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tools.lanes import image, outer, packages, payload, report
+from tools.lanes.image import Image
+from tools.lanes.lane import LANES, Lane
 
 FAULTS = (
     outer.BootError,
@@ -29,13 +31,6 @@ FAULTS = (
     report.ReportError,
 )
 
-LANES = {
-    "kvm": (
-        *("-v", "--color=no", "--tb=short", "-k", "kvm"),
-        *("tests/lanes", "tests/e2e/test_life.py", "tests/hypervisors/test_promises.py"),
-        "tests/hypervisors/test_templates.py",
-    )
-}
 BOOTS = 2  # the second when the first did not come up, and said so
 
 
@@ -51,36 +46,39 @@ def main() -> int:
     results.mkdir(parents=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the outer guest ends with us
     try:
-        return _run(asked.lane, asked.pytest or LANES[asked.lane], results)
+        lane = LANES[asked.lane]
+        return _run(lane, asked.pytest or lane.pytest(), results)
     except FAULTS as error:
         print(f"lane {asked.lane}: {error}", file=sys.stderr)
         return 2
 
 
-def _run(lane: str, pytest: Sequence[str], results: Path) -> int:
+def _run(lane: Lane, pytest: Sequence[str], results: Path) -> int:
     began = time.monotonic()
-    found, is_new = image.find_or_build()
+    found, is_new = image.find_or_build(lane)
     ready = time.monotonic()
-    print(f"lane {lane}: the image was {'built' if is_new else 'there'}: {ready - began:.1f} s", flush=True)
+    print(
+        f"lane {lane.name}: the image was {'built' if is_new else 'there'}: {ready - began:.1f} s", flush=True
+    )
     with tempfile.TemporaryDirectory(prefix="hyper-lane-") as directory:
-        initrd = payload.append(found, lane, pytest, Path(directory))
-        boots = _boot(found.kernel, initrd, Path(directory), results)
+        filled = payload.append(found, lane, pytest, Path(directory))
+        boots = _boot(lane, filled, Path(directory), results)
     summary = report.read(results)
     took = f"{time.monotonic() - ready:.0f} s, {boots} {'boot' if boots == 1 else 'boots'}"
-    print(f"lane {lane}: {summary}; {took} of the outer guest; see {results}")
+    print(f"lane {lane.name}: {summary}; {took} of the outer guest; see {results}")
     return 0 if summary.is_good else 1
 
 
-def _boot(kernel: Path, initrd: Path, work: Path, results: Path) -> int:
+def _boot(lane: Lane, filled: Image, work: Path, results: Path) -> int:
     """How many boots it took."""
     for boots in range(1, BOOTS):
         try:
-            outer.run(kernel, initrd, work, results, outer.Deadlines())
+            outer.run(lane, filled, work, results, outer.Deadlines())
         except outer.BootError as error:
             print(f"lane: boot {boots} of the outer guest failed, and is tried again: {error}")
         else:
             return boots
-    outer.run(kernel, initrd, work, results, outer.Deadlines())
+    outer.run(lane, filled, work, results, outer.Deadlines())
     return BOOTS
 
 

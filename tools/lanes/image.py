@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gzip
 import hashlib
 import importlib.metadata
 import os
@@ -15,11 +16,11 @@ from pathlib import Path
 
 from guest.kernel.build import cache_directory
 from tools.lanes import packages
+from tools.lanes.lane import Lane
 
 HERE = Path(__file__).parent
 LOCK = HERE.parent.parent / "requirements.lock"
-RECIPE = ("image.py", "packages.py")
-MODULES = ("virtio_pci", "virtio_blk", "kvm_amd", "tun", "bridge", "nf_tables")
+RECIPE = ("image.py", "lane.py", "packages.py")
 NETFILTER = re.compile(r"/(nft_\w+|nf_\w+)\.ko")  # nftables loads these by name as a rule needs them
 PYTHON = Path("/usr/lib/python3.11")
 UNUSED = ("idlelib", "lib2to3", "ensurepip", "pydoc_data", "turtledemo", "test", "tkinter", "config-*")
@@ -33,12 +34,14 @@ class Image:
 
     kernel: Path
     initrd: Path
+    hypervisor: Path | None  # booted instead, with the kernel as a module
 
 
-def find_or_build() -> tuple[Image, bool]:
-    """The image, and whether it had to be built."""
-    place = cache_directory().parent / "lanes" / _key()
-    image = Image(place / "vmlinuz", place / "initrd.zst")
+def find_or_build(lane: Lane) -> tuple[Image, bool]:
+    """The image of ``lane``, and whether it had to be built."""
+    place = cache_directory().parent / "lanes" / _key(lane)
+    hypervisor = place / "hypervisor" if lane.hypervisor else None
+    image = Image(place / "vmlinuz", place / "initrd.zst", hypervisor)
     place.parent.mkdir(parents=True, exist_ok=True)
     with (place.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -46,29 +49,34 @@ def find_or_build() -> tuple[Image, bool]:
             return image, False
         with tempfile.TemporaryDirectory(dir=place.parent, prefix="new-") as directory:
             new = Path(directory) / "image"
-            _build(Path(directory), new)
+            _build(lane, Path(directory), new)
             new.rename(place)
     return image, True
 
 
-def _key() -> str:
-    """Of package versions, Python packages and recipe."""
-    digest = hashlib.sha256(f"{packages.kernel_package()}\n{packages.versions()}".encode())
+def _key(lane: Lane) -> str:
+    """Of the lane, package versions, Python packages and recipe."""
+    pins = packages.pins((lane.kernel, *lane.packages))
+    digest = hashlib.sha256(f"{lane.name}\n{pins}\n{packages.versions()}".encode())
     for path in (LOCK, *(HERE / name for name in RECIPE)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:32]
 
 
-def _build(work: Path, output: Path) -> None:
+def _build(lane: Lane, work: Path, output: Path) -> None:
     tree = work / "tree"
+    unpacked = packages.unpack((lane.kernel, *lane.packages), work)
     _make_root(tree)
     _copy_programs(tree)
     _copy_python(tree)
-    kernel = packages.unpack_kernel(work)
-    _copy_modules(kernel, tree)
+    _copy_modules(lane, unpacked, tree)
+    _copy_tools(lane, unpacked, tree)
     output.mkdir()
-    (image,) = kernel.glob("boot/vmlinuz-*")
+    (image,) = unpacked.glob("boot/vmlinuz-*")
     shutil.copy(image, output / "vmlinuz")
+    if lane.hypervisor:  # QEMU's multiboot loader wants plain ELF
+        plain = gzip.decompress((unpacked / "boot" / lane.hypervisor).read_bytes())
+        (output / "hypervisor").write_bytes(plain)
     archive(tree, output / "initrd")
     subprocess.run(["zstd", "-q", "-3", "-T0", "--rm", output / "initrd"], check=True)
 
@@ -132,13 +140,21 @@ def _distributions(*names: str) -> set[str]:
     return found
 
 
-def _copy_modules(kernel: Path, tree: Path) -> None:
+def _copy_tools(lane: Lane, unpacked: Path, tree: Path) -> None:
+    """What the lane's packages install, and the libraries of this host that its tools need."""
+    for name in ("etc", "usr/bin", "usr/sbin", "usr/lib") if lane.packages else ():
+        shutil.copytree(unpacked / name, tree / name, symlinks=True, dirs_exist_ok=True)
+    for path in packages.libraries((unpacked / tool for tool in lane.tools), root=unpacked):
+        _copy(path, tree)
+
+
+def _copy_modules(lane: Lane, kernel: Path, tree: Path) -> None:
     """What the lane loads by name, with what that needs, and the index for modprobe."""
     (release,) = [path.name for path in (kernel / "lib/modules").iterdir()]
     subprocess.run(["/sbin/depmod", "-b", kernel, release], check=True)
     source = kernel / "lib/modules" / release
     needs = _dependencies(source)
-    wanted = [path for path in needs if Path(path).stem.replace("-", "_") in MODULES]
+    wanted = [path for path in needs if Path(path).stem.replace("-", "_") in lane.modules]
     wanted += [path for path in needs if NETFILTER.search(path)]
     for path in {each for module in wanted for each in (module, *needs[module])}:
         target = tree / "usr/lib/modules" / release / path

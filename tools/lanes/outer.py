@@ -12,14 +12,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.lanes.image import Image
+from tools.lanes.lane import Lane
+
 # AMD's SVM is what TCG emulates.  Without the rest, each of which has stopped a guest: SMAP faults on a
-# user-mode iretq, RDTSCP is reported as another instruction, PKU makes XSAVE's size inconsistent.
-CPU = "max,-smap,-rdtscp,-pku"
+# user-mode iretq, RDTSCP is reported as another instruction, PKU makes XSAVE's size inconsistent.  Without
+# AVX, a hypervisor has less to save at each switch, and to get wrong.
+CPU = "max,-smap,-rdtscp,-pku,-xsave,-avx,-avx2,-fma,-f16c"
 MACHINE = "q35,hpet=off"
 # The guest's time is the instructions that it has run, 2 ns each: on a busy host a lane takes longer, and
 # no deadline of what is tested there runs out sooner.  It needs one CPU.
 CLOCK = ("-accel", "tcg,thread=single", "-icount", "shift=1", "-smp", "1")
-MEMORY_MIB = 2048
 DISK = 3 << 30  # bytes, sparse
 RESULTS = 64 << 20
 UP = "lane: up after"
@@ -42,7 +45,7 @@ class Deadlines:
     over: float = 1800
 
 
-def run(kernel: Path, initrd: Path, work: Path, results: Path, deadlines: Deadlines) -> None:
+def run(lane: Lane, image: Image, work: Path, results: Path, deadlines: Deadlines) -> None:
     """Boot, show the console while the tests run, and unpack what they left into ``results``."""
     disks = {"results.raw": RESULTS, "work.raw": DISK}
     for name, size in disks.items():
@@ -50,21 +53,33 @@ def run(kernel: Path, initrd: Path, work: Path, results: Path, deadlines: Deadli
         (work / name).touch()
         os.truncate(work / name, size)
     subprocess.run(["/sbin/mke2fs", "-q", "-F", "-t", "ext4", work / "work.raw"], check=True)
-    with _started(_command(kernel, initrd, [work / name for name in disks])) as vmm:
+    with _started(_command(lane, image, [work / name for name in disks])) as vmm:
         _follow(vmm, results / "console.log", deadlines)
     with tarfile.open(work / "results.raw", "r:") as archive:
         archive.extractall(results, filter="data")
 
 
-def _command(kernel: Path, initrd: Path, disks: list[Path]) -> list[str]:
+def _command(lane: Lane, image: Image, disks: list[Path]) -> list[str]:
     drives = [word for disk in disks for word in ("-drive", f"if=virtio,format=raw,file={disk}")]
     return [
         *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *("-machine", MACHINE, "-cpu", CPU, *CLOCK),
-        *("-m", f"{MEMORY_MIB}M", "-serial", "stdio", *drives),
-        *("-kernel", str(kernel), "-initrd", str(initrd)),
-        *("-append", "console=ttyS0 quiet no_timer_check reboot=t panic=-1"),
+        *("-m", f"{lane.memory_mib}M", "-serial", "stdio", *drives),
+        *_booted(lane, image),
     ]
+
+
+def _booted(lane: Lane, image: Image) -> list[str]:
+    """The kernel, or a hypervisor with the kernel of its first domain as a multiboot module."""
+    if image.hypervisor is None:
+        arguments = f"console=ttyS0 lane={lane.name} quiet no_timer_check reboot=t panic=-1"
+        return ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", arguments]
+    first = lane.memory_mib * 2 // 3
+    arguments = f"console=com1 com1=115200,8n1 loglvl=warning dom0_mem={first}M,max:{first}M noreboot"
+    # Its own measure of the time stamp counter goes wrong by a factor of four.
+    kernel = f"{image.kernel} console=hvc0 lane={lane.name} clocksource=xen quiet panic=-1"
+    modules = f"{kernel},{image.initrd}"
+    return ["-kernel", str(image.hypervisor), "-append", arguments, "-initrd", modules]
 
 
 @contextlib.contextmanager

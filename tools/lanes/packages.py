@@ -1,7 +1,8 @@
 """Debian's side of a lane: which packages its image is made of, and the files of the installed ones.
 
 The programs of the image are those of this host, as ``tools/setup`` installs them, each with the libraries
-that it is linked with.  The outer kernel isn't installed but unpacked: a host has a kernel already.
+that it is linked with.  The outer kernel and hypervisor aren't installed but unpacked: a host has a kernel
+already.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-KERNEL = "linux-image-cloud-amd64"  # 6.1 in Debian 12; QEMU 7.2 emulates a CPU on which 6.12 crashes at times
 PROGRAMS = {
     "bash": ("bash",),
     "bsdextrautils": (),
@@ -23,7 +23,7 @@ PROGRAMS = {
     "cpio": ("cpio",),
     "dash": ("dash",),
     "e2fsprogs": ("mke2fs", "mkfs.ext4", "e2fsck", "resize2fs"),
-    "iproute2": ("ip", "ss"),
+    "iproute2": ("ip", "ss", "tc"),
     "kmod": ("kmod", "modprobe"),
     "mount": ("mount", "umount"),
     "nftables": ("nft",),
@@ -54,25 +54,36 @@ def _program(name: str, package: str) -> Path:
     return Path(path)
 
 
-def libraries(files: Iterable[Path]) -> set[Path]:
-    """The shared libraries that ``files`` are linked with, and the loader; scripts have none."""
-    done = subprocess.run(["ldd", *files], capture_output=True, text=True, check=False)
+def libraries(files: Iterable[Path], *, root: Path = Path("/nowhere")) -> set[Path]:
+    """The shared libraries of this host that ``files`` are linked with, and the loader; scripts have none.
+
+    Those of an unpacked ``root`` are found, and left out.
+    """
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(root / "usr/lib/x86_64-linux-gnu")}
+    done = subprocess.run(["ldd", *files], capture_output=True, text=True, check=False, env=environment)
     if missing := re.findall(r"(\S+) => not found", done.stdout):
         raise PackageError(f"libraries are missing: {', '.join(missing)}")
-    return {Path(path) for path in re.findall(r"(/\S+) \(0x", done.stdout)}
+    found = {Path(path) for path in re.findall(r"(/\S+) \(0x", done.stdout)}
+    return {path for path in found if not path.is_relative_to(root)}
 
 
 @cache
-def kernel_package() -> str:
-    """The package with the kernel that ``KERNEL`` stands for now, as ``name=version``."""
+def pins(names: tuple[str, ...]) -> list[str]:
+    """The packages as ``name=version``, a kernel's by the package that it stands for now."""
     done = subprocess.run(
-        ["apt-cache", "show", "--no-all-versions", KERNEL], capture_output=True, text=True, check=False
+        ["apt-cache", "show", "--no-all-versions", *names], capture_output=True, text=True, check=False
     )
-    name = re.search(r"^Depends: (linux-image-\S+)", done.stdout, re.MULTILINE)
-    version = re.search(r"^Version: (\S+)", done.stdout, re.MULTILINE)
-    if name is None or version is None:
-        raise PackageError(f"apt knows no package {KERNEL}: apt-get update")
-    return f"{name[1]}={version[1]}"
+    known = dict(_pin(paragraph) for paragraph in done.stdout.strip().split("\n\n") if paragraph)
+    if missing := [name for name in names if name not in known]:
+        raise PackageError(f"apt knows no package {', '.join(missing)}: apt-get update")
+    return [known[name] for name in names]
+
+
+def _pin(paragraph: str) -> tuple[str, str]:
+    fields = dict(re.findall(r"^(Package|Version|Depends): (\S+)", paragraph, re.MULTILINE))
+    depends = fields.get("Depends", "")
+    name = depends if depends.startswith("linux-image-") else fields["Package"]
+    return fields["Package"], f"{name}={fields['Version']}"
 
 
 def versions() -> str:
@@ -91,11 +102,11 @@ def versions() -> str:
     return "".join(f"{name} {installed[name][0]}\n" for name in sorted(found))
 
 
-def unpack_kernel(directory: Path) -> Path:
-    """Download the kernel's package and unpack it; returns the root of its files."""
-    root = directory / "kernel"
+def unpack(names: tuple[str, ...], directory: Path) -> Path:
+    """Download packages that are not installed, and unpack them; returns the root of their files."""
+    root = directory / "unpacked"
     sandbox = ["-o", "APT::Sandbox::User=root"] if os.geteuid() == 0 else []
-    subprocess.run(["apt-get", "-q", *sandbox, "download", kernel_package()], cwd=directory, check=True)
-    (package,) = directory.glob("linux-image-*.deb")
-    subprocess.run(["dpkg-deb", "-x", package, root], check=True)
+    subprocess.run(["apt-get", "-q", *sandbox, "download", *pins(names)], cwd=directory, check=True)
+    for package in directory.glob("*.deb"):
+        subprocess.run(["dpkg-deb", "-x", package, root], check=True)
     return root

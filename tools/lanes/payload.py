@@ -6,13 +6,15 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tools.lanes.image import Image, archive
+from tools.lanes.lane import Lane
 
 CHECKOUT = Path(__file__).parent.parent.parent
 PARTS = ("src", "tests", "tools", "guest/kernel", "pyproject.toml")
-NEEDED = ("src/hypercontainer/data/hyperstart", "src/hypercontainer/data/kernel/x86_64/vmlinux")
+DATA = CHECKOUT / "src/hypercontainer/data"
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "um", ".*_cache")
 ENVIRONMENT = {
     "HYPER_STRICT": "1",
@@ -26,23 +28,24 @@ class PayloadError(Exception):
     """A part of the product isn't built."""
 
 
-def append(image: Image, lane: str, pytest: Sequence[str], work: Path) -> Path:
-    """The initrd of a run of ``pytest`` on the lane called ``lane``."""
+def append(image: Image, lane: Lane, pytest: Sequence[str], work: Path) -> Image:
+    """The image of a run of ``pytest`` on ``lane``."""
     tree = work / "payload"
-    _copy_product(tree / "hyper")
+    _copy_product(lane, tree / "hyper")
     shutil.copy(Path(__file__).parent / "init", tree / "init")
+    (tree / "hyper/modules").write_text("".join(f"{name}\n" for name in lane.modules))
     (tree / "hyper/lane.sh").write_text(_script(lane, pytest))
     archive(tree, work / "payload.cpio")
     first = image.initrd.read_bytes()
     initrd = work / "initrd"
     initrd.write_bytes(first + bytes(-len(first) % ALIGNMENT) + (work / "payload.cpio").read_bytes())
-    return initrd
+    return replace(image, initrd=initrd)
 
 
-def _copy_product(target: Path) -> None:
-    for name in NEEDED:
-        if not (CHECKOUT / name).exists():
-            raise PayloadError(f"{name} is not built: make guest kernel")
+def _copy_product(lane: Lane, target: Path) -> None:
+    for path in (DATA / "hyperstart", DATA / "kernel" / lane.target / "vmlinux"):
+        if not path.exists():
+            raise PayloadError(f"{path} is not built: make guest kernel-all")
     for name in PARTS:
         source = CHECKOUT / name
         if source.is_dir():
@@ -54,7 +57,7 @@ def _copy_product(target: Path) -> None:
     subprocess.run(["/usr/bin/python3.11", "-m", "compileall", "-q", target], check=True)
 
 
-def _script(lane: str, pytest: Sequence[str]) -> str:
-    settings = [f"{name}={value}" for name, value in {**ENVIRONMENT, "HYPER_LANE": lane}.items()]
+def _script(lane: Lane, pytest: Sequence[str]) -> str:
+    settings = [f"{name}={value}" for name, value in {**ENVIRONMENT, "HYPER_LANE": lane.name}.items()]
     command = ["env", *settings, "python3", "-m", "pytest", "--junit-xml=/results/junit.xml", *pytest]
     return f"cd /hyper && {shlex.join(command)}\n"

@@ -20,7 +20,7 @@ from hypercontainer.errors import HyperError, InvalidRequest
 def _vm_arguments(parser: argparse.ArgumentParser) -> None:
     spec.add_size_flags(parser)
     parser.add_argument("--name", default="", help="of its pod")
-    parser.add_argument("--hypervisor", default="", metavar="NAME", help="kvm, uml, tcg, or auto (auto)")
+    parser.add_argument("--hypervisor", default="", metavar="NAME", help="kvm, xen, uml, tcg, or auto (auto)")
     parser.add_argument(
         "--require-isolation", choices=("any", "hardware"), default="", help="refuse a weaker hypervisor"
     )

@@ -124,7 +124,7 @@ def _add_machine_flags(group: Any) -> None:
     add_size_flags(group)
     group.add_argument("-l", "--label", action="append", metavar="KEY[=VALUE]", help="note something on it")
     group.add_argument("--rm", action="store_true", help="remove the pod when it has ended")
-    group.add_argument("--hypervisor", default="", metavar="NAME", help="kvm, uml, tcg, or auto (auto)")
+    group.add_argument("--hypervisor", default="", metavar="NAME", help="kvm, xen, uml, tcg, or auto (auto)")
     group.add_argument(
         "--require-isolation", choices=("any", "hardware"), default="", help="refuse a weaker hypervisor"
     )

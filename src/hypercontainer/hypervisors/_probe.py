@@ -14,8 +14,7 @@ from hypercontainer.errors import HypervisorError, Unavailable
 from hypercontainer.files import remove_tree
 from hypercontainer.guest import wire
 from hypercontainer.guest.protocol import PROTOCOL_VERSION, Hello, Welcome
-from hypercontainer.hypervisors import _processes
-from hypercontainer.hypervisors.base import Hypervisor, Machine
+from hypercontainer.hypervisors.base import Hypervisor, Machine, end_orphans
 from hypercontainer.model.machine import MachineConfig
 
 MEMORY_MIB = 64  # of the probing machine
@@ -79,8 +78,7 @@ async def greet(machine: Machine) -> Welcome:
 async def _run_dir(cache: Path) -> AsyncIterator[Path]:
     """A run directory below ``cache``; what a daemon that died in a probe left there is ended."""
     probes = cache / "probes"
-    for _, process in _processes.find_orphans(probes):
-        await _processes.end_session(process)
+    await end_orphans(probes, ())
     remove_tree(probes)
     probes.mkdir(parents=True)
     try:

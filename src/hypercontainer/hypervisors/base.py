@@ -156,6 +156,13 @@ class Hypervisor(ABC):
         None also when that daemon died before it could note the machine: nothing of it is left then.
         """
 
+    async def end_strays(self, machines: Path, known: Collection[Path]) -> list[Path]:
+        """End what is no process, of machines whose run directories lie in ``machines`` and not in ``known``.
+
+        For a driver whose machines outlive all their processes.  Returns those run directories.
+        """
+        return []
+
 
 def identity(file: Path) -> str:
     """What changes when a file is another, or has other contents."""
@@ -190,7 +197,10 @@ async def end_orphans(machines: Path, known: Collection[Path]) -> list[Path]:
     orphans = [found for found in _processes.find_orphans(machines) if found[0] not in known]
     for _, process in orphans:
         await _processes.end_session(process)
-    return [run_dir for run_dir, _ in orphans]
+    ended = {run_dir for run_dir, _ in orphans}
+    for driver in drivers().values():
+        ended.update(await driver().end_strays(machines, known))
+    return sorted(ended)
 
 
 def drivers() -> dict[str, type[Hypervisor]]:

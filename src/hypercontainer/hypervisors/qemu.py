@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from hypercontainer.errors import HypervisorError, Unavailable, Unsupported
-from hypercontainer.hypervisors import _kvm, _probe, _processes, _saved, _shares, _tsc
+from hypercontainer.hypervisors import _kvm, _probe, _processes, _saved, _shares, _tsc, _verdict
 from hypercontainer.hypervisors._qmp import Qmp, open_qmp
 from hypercontainer.hypervisors._vmm import (
     CHANNEL_DESCRIPTOR,
@@ -197,7 +197,9 @@ class Kvm(Qemu, name="kvm", order=1):
             return missing
         program = Path(find_program(PROGRAM, package=PACKAGE))
         config = _probe.machine_config(self, cache=cache)
-        return await _kvm.boot_missing(self, config, program=program, cache=cache)
+        return await _verdict.boot_missing(
+            self, config, subject=str(_kvm.DEVICE), program=program, cache=cache
+        )
 
 
 class Tcg(Qemu, name="tcg", order=4):

@@ -283,7 +283,7 @@ POD = Keys(
         SYSCTL,
         Key("shmSize", MEMORY, "of /dev/shm: MiB, or text with a unit (not in the original)", "64 MiB"),
         LABELS,
-        Key("hypervisor", Text(), "`kvm`, `uml`, `tcg` or `auto` (not in the original)", "`auto`"),
+        Key("hypervisor", Text(), "`kvm`, `xen`, `uml`, `tcg` or `auto` (not in the original)", "`auto`"),
         Key("requireIsolation", Text(choices=("any", "hardware")), "refuse less (not in the original)", "`any`"),
         Key(
             "type",
