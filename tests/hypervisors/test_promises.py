@@ -35,6 +35,7 @@ from tests.hypervisors.machines import (
     processes_of,
     set_up,
 )
+from tests.support.pages import is_dirty
 
 pytestmark = pytest.mark.needs_machine
 
@@ -240,6 +241,17 @@ async def test_what_the_guest_writes_survives_it(place: Place, tmp_path: Path) -
         await booted.shell("cat > $(slot 0); sync", stdin=data)
         assert disk.path.read_bytes()[: len(data)] == data  # after sync, not only after the end
     assert disk.path.stat().st_size == 4 * MIB
+
+
+async def test_what_the_guest_has_flushed_survives_the_host(place: Place, tmp_path: Path) -> None:
+    needs_disks(place)
+    if os.geteuid() != 0:
+        pytest.skip("to see what is in the host's memory only needs root")
+    disk = a_disk(tmp_path / "disk", bytes(MIB))
+    assert is_dirty(disk.path)
+    async with place.booted(place.config(disks=(disk,))) as booted:
+        await booted.shell("echo kept | dd of=$(slot 0) bs=512 conv=sync,fsync 2>/dev/null")
+        assert not is_dirty(disk.path)
 
 
 async def test_a_read_only_disk_refuses_writes(place: Place, tmp_path: Path) -> None:

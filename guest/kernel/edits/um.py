@@ -1,4 +1,4 @@
-"""User-Mode Linux: what crashes it, and what a guest could do with its share."""
+"""User-Mode Linux: what crashes it or loses data, and what a guest could do with its share."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ def apply(tree: Path) -> None:
     allow_static_link(tree / "arch/um/drivers/Kconfig")
     stop_at_failed_fork(tree / "arch/um/kernel/tlb.c")
     remove_only_disks(tree / "arch/um/drivers/ubd_kern.c")
+    flush_disks(tree / "arch/um/drivers/ubd_kern.c")
     give_owners(tree / "fs/hostfs/hostfs_kern.c")
     confine_share(tree / "fs/hostfs/hostfs_kern.c")
 
@@ -49,6 +50,13 @@ def remove_only_disks(ubd: Path) -> None:
     if not last or "root_fs" not in default:
         raise EditError(f"{ubd}: expected ubd0_init")
     ubd.write_text(before + after)
+
+
+def flush_disks(ubd: Path) -> None:
+    """Ask the host to store what a guest has flushed, which it did not: a flush has no part to be done."""
+    parts = "\t\t\tfor (i = 0; !req->error && i < req->desc_cnt; i++)\n"
+    flush = "\t\t\tif (req_op(req->req) == REQ_OP_FLUSH)\n\t\t\t\tdo_io(req, NULL);\n"
+    ubd.write_text(removed(ubd.read_text(), parts, ubd, put=flush + parts))
 
 
 OWN = """\
