@@ -28,7 +28,7 @@ async def old_and(engine: Engine, *containers: dict[str, Any], **fields: Any) ->
 
 
 async def test_the_machine_stays_and_the_old_pod_keeps_its_data(engine: Engine) -> None:
-    await old_and(engine, shell("cat /runs; " + COUNT))
+    await old_and(engine, shell("cat /runs 2>&1; " + COUNT))
     before = engine.machines()[0]
     view = await engine.replace_pod("old", "new")
     after = engine.machines()[0]

@@ -17,12 +17,14 @@ from hypercontainer.errors import (
     GuestError,
     HyperError,
     HypervisorError,
+    Unavailable,
 )
 from hypercontainer.guest.agent import Agent
 from hypercontainer.guest.protocol import StartProcess
 from hypercontainer.hypervisors.base import Hypervisor, Machine
 
 T = TypeVar("T")
+_END_SEEN_S = 1.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,7 +60,9 @@ async def before_end(work: Coroutine[Any, Any, T], machine: Machine) -> T:
     end = asyncio.create_task(machine.wait())
     try:
         await asyncio.wait({task, end}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
+        if _is_cut_off(task):  # a channel breaks a moment before its machine is seen to have ended
+            await asyncio.wait({end}, timeout=_END_SEEN_S)
+        if not task.done() or (_is_cut_off(task) and end.done()):
             last = machine.console()[-600:] or "it said nothing"
             raise HypervisorError(f"the machine ended while it started: {last}", hint="see hyper doctor")
         return task.result()
@@ -66,6 +70,10 @@ async def before_end(work: Coroutine[Any, Any, T], machine: Machine) -> T:
         for each in (task, end):
             each.cancel()
         await asyncio.gather(task, end, return_exceptions=True)
+
+
+def _is_cut_off(task: asyncio.Task[T]) -> bool:
+    return task.done() and not task.cancelled() and isinstance(task.exception(), Unavailable)
 
 
 @contextlib.asynccontextmanager
