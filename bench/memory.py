@@ -14,6 +14,8 @@ from hypercontainer.engine.memory import of_process
 
 COUNT = 100
 _SETTLED_S = 5
+_STEADY = 8 << 20  # bytes that may come and go in a second when nothing happens
+_STEADY_TRIES = 60
 _INSIDE = ("memory_used", "vmm_rss", "vmm_pss", "vmm_private")
 
 
@@ -32,15 +34,26 @@ def measure(site: Site, rounds: int) -> dict[str, Any]:
 
 def _cost(site: Site, runtime: Runtime, count: int) -> dict[str, float]:
     """Of one container: the fall of MemAvailable is all that it costs, whoever holds the pages."""
-    before = available_memory()
+    before = _steady_memory()
     with fleet(runtime, count) as names:
         time.sleep(_SETTLED_S)
-        cost = {"fall": (before - available_memory()) / count}
+        cost = {"fall": (before - _steady_memory()) / count}
         if isinstance(runtime, HyperRuntime):
             cost |= _inside(runtime, names)
             cost["daemon"] = of_process(site.daemon).rss
-    time.sleep(_SETTLED_S)
     return cost
+
+
+def _steady_memory() -> int:
+    """Bytes available, once what ended before has given back its own."""
+    last = available_memory()
+    for _ in range(_STEADY_TRIES):
+        time.sleep(1)
+        now = available_memory()
+        if abs(now - last) < _STEADY:
+            return now
+        last = now
+    return last
 
 
 def _inside(runtime: HyperRuntime, names: list[str]) -> dict[str, float]:
