@@ -35,7 +35,7 @@ async def info(host: Host, *, pods: int, running: int, containers: int) -> InfoV
         images=len(host.images.list()),
         templates=len(host.templates.all()),
         pool_machines=len(host.pool.waiting),
-        pool_mib=sum(size.memory_mib for size in host.pool.waiting),
+        pool_mib=host.pool.waiting_mib,
         pool_memory_mib=host.settings.pool_memory_mib,
         hypervisor=chosen.name if chosen else "",
         isolation=str(chosen.capabilities.isolation) if chosen else "",
@@ -149,9 +149,8 @@ def _pool_check(host: Host) -> Check:
     """It is no fault that it is not full: it may be filling, or in use."""
     if not host.pool.is_on:
         return Check(subject="pool", ok=True, found="off: no machine is started ahead", hint="")
-    mib = sum(size.memory_mib for size in host.pool.waiting)
     count = len(host.pool.waiting)
-    found = f"{count} machines wait, {mib} of {host.settings.pool_memory_mib} MiB"
+    found = f"{count} machines wait, {host.pool.waiting_mib} of {host.settings.pool_memory_mib} MiB"
     return Check(subject="pool", ok=True, found=found, hint="")
 
 

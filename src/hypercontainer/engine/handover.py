@@ -12,14 +12,13 @@ import logging
 import time
 from dataclasses import dataclass
 
-from hypercontainer.engine import conduct, launch, machines, mounting, slots
+from hypercontainer.engine import conduct, launch, mounting, slots
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.pool import Waiting
 from hypercontainer.engine.running import Running
 from hypercontainer.engine.sizes import size_of
 from hypercontainer.errors import HyperError
 from hypercontainer.hypervisors.base import Hypervisor
-from hypercontainer.model.machine import Nic, NicKind
 from hypercontainer.model.network import Lease
 
 logger = logging.getLogger(__name__)
@@ -52,17 +51,7 @@ async def _find(pod: Pod, driver: Hypervisor) -> Waiting | None:
     size = size_of(pod.record.spec, driver.name)
     if not pod.host.pool.is_on or size is None or (size.has_network and pod.record.lease is not None):
         return None
-    nics = (Nic(mac="", kind=NicKind.NONE, backend=""),) if size.has_network else ()
-    config = await machines.config(
-        "",
-        driver,
-        pod.host.paths,
-        pod.host.settings,
-        vcpus=size.vcpus,
-        memory_mib=size.memory_mib,
-        nics=nics,
-    )
-    return pod.host.pool.take(size, pod.host.pool.origin(driver, config))
+    return await pod.host.pool.take(driver, size)
 
 
 async def _install(pod: Pod, waiting: Waiting) -> Taken:

@@ -31,7 +31,7 @@ from hypercontainer.files import remove_tree
 from hypercontainer.guest.agent import Agent
 from hypercontainer.hypervisors.base import Hypervisor, Machine
 from hypercontainer.images.work import in_thread
-from hypercontainer.model.machine import MachineConfig, Nic
+from hypercontainer.model.machine import MachineConfig, Nic, NicKind
 from hypercontainer.model.network import Lease
 from hypercontainer.model.pod import PodSpec
 from hypercontainer.network.base import Networks
@@ -101,6 +101,10 @@ class Pool:
         """The sizes of the machines that wait."""
         return tuple(each.size for each in self._waiting)
 
+    @property
+    def waiting_mib(self) -> int:
+        return sum(size.memory_mib for size in self.waiting)
+
     def open(self) -> None:
         """Begin to fill it, in the background."""
         if self.is_on:
@@ -108,7 +112,7 @@ class Pool:
 
     async def close(self) -> None:
         """End every machine; the tasks of ``open`` and of the watches have ended."""
-        await asyncio.gather(*(self._end(each) for each in self._waiting))
+        await asyncio.gather(*(self.discard(each) for each in self._waiting))
         self._waiting.clear()
 
     # --- For a pod that starts ---
@@ -123,26 +127,35 @@ class Pool:
             self._starts -= 1
             self._last_start = time.monotonic()
 
-    def origin(self, driver: Hypervisor, config: MachineConfig) -> Origin:
-        """Of a machine that is made now."""
-        return Origin(driver.inputs(config), self.templates.stamp(driver, config))
-
-    def take(self, size: Size, origin: Origin) -> Waiting | None:
+    async def take(self, driver: Hypervisor, size: Size) -> Waiting | None:
         """A machine of this size, which is the caller's from now on; one that does not fit is ended."""
-        if not self.is_on:
-            return None
+        nics = (Nic(mac="", kind=NicKind.NONE, backend=""),) if size.has_network else ()
+        origin = self._origin(driver, await self._config("", driver, size, nics))
         self._note(size)
         for each in [each for each in self._waiting if each.size == size]:
             self._let_go(each)
             if each.origin.fits(origin) and each.machine.process.is_alive() and each.agent.failure is None:
                 _set_priority(each.machine, 0)
                 return each
-            self.tasks.start(self._end(each), name=f"end machine {each.id}")
+            self.tasks.start(self.discard(each), name=f"end machine {each.id}")
         return None
 
-    async def discard(self, taken: Waiting) -> None:
-        """End a machine that was taken, and could not be used."""
-        await self._end(taken)
+    def _origin(self, driver: Hypervisor, config: MachineConfig) -> Origin:
+        """Of a machine that is made now."""
+        return Origin(driver.inputs(config), self.templates.stamp(driver, config))
+
+    async def _config(
+        self, name: str, driver: Hypervisor, size: Size, nics: tuple[Nic, ...]
+    ) -> MachineConfig:
+        return await machines.config(
+            name,
+            driver,
+            self.paths,
+            self.settings,
+            vcpus=size.vcpus,
+            memory_mib=size.memory_mib,
+            nics=nics,
+        )
 
     def _note(self, size: Size) -> None:
         self._lately = [size, *(each for each in self._lately if each != size)][:_SIZES]
@@ -189,7 +202,7 @@ class Pool:
             found = next((each for each in self._waiting if each.size == size), None)
             if found is not None:
                 self._let_go(found)
-                await self._end(found)
+                await self.discard(found)
 
     async def _try_add(self, size: Size) -> None:
         try:
@@ -214,16 +227,8 @@ class Pool:
             raise Unsupported("its machines can be given no disks once they run")
         name = secrets.token_hex(6)
         lease, nics = await self._connect(name, driver, size, undo)
-        config = await machines.config(
-            name,
-            driver,
-            self.paths,
-            self.settings,
-            vcpus=size.vcpus,
-            memory_mib=size.memory_mib,
-            nics=nics,
-        )
-        origin = self.origin(driver, config)
+        config = await self._config(name, driver, size, nics)
+        origin = self._origin(driver, config)
         run_dir = self.paths.machines / name
         run_dir.mkdir(parents=True, mode=0o700)
         undo.callback(remove_tree, run_dir)
@@ -290,9 +295,10 @@ class Pool:
         )
         self._watches.pop(waiting.id)
         self._let_go(waiting)
-        await self._end(waiting)
+        await self.discard(waiting)
 
-    async def _end(self, waiting: Waiting) -> None:
+    async def discard(self, waiting: Waiting) -> None:
+        """End a machine that waits no longer, or was taken and could not be used."""
         await waiting.machine.kill()
         await waiting.agent.close()
         if waiting.lease is not None:

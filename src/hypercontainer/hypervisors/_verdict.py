@@ -9,7 +9,7 @@ from pathlib import Path
 from hypercontainer.errors import HyperError
 from hypercontainer.files import write_atomically
 from hypercontainer.hypervisors import _probe
-from hypercontainer.hypervisors.base import Hypervisor
+from hypercontainer.hypervisors.base import BOOT_ID, Hypervisor, identity
 from hypercontainer.model.machine import MachineConfig
 
 DEADLINE = 20.0  # seconds for the one boot: hardware takes a tenth of one, an emulated CPU several
@@ -47,8 +47,5 @@ async def _boot(hypervisor: Hypervisor, config: MachineConfig, *, subject: str, 
 
 def _key(*files: Path) -> str:
     """Of this boot of the host and of the contents that a boot depends on."""
-    key = hashlib.sha256(Path("/proc/sys/kernel/random/boot_id").read_bytes())
-    for file in files:
-        state = file.stat()
-        key.update(f"{file}:{state.st_size}:{state.st_mtime_ns}:{state.st_ino}\n".encode())
-    return key.hexdigest()[:24]
+    told = [BOOT_ID.read_text(), *(identity(file) for file in files)]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:24]

@@ -102,10 +102,9 @@ def _xl(*words: str, output: str = XL_LOG) -> int:
 
 
 def _find(store: Store, name: str) -> int:
-    for domain in store.names("/local/domain"):
-        if store.read(f"/local/domain/{domain}/name") == name:
-            return int(domain)
-    raise KeeperError(f"xl created {name}, but XenStore does not know it")
+    if (domain := store.find_domain(name)) is None:
+        raise KeeperError(f"xl created {name}, but XenStore does not know it")
+    return domain
 
 
 class Keeper:

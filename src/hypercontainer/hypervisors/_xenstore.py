@@ -17,7 +17,6 @@ _READ: Final = 2
 _WATCH: Final = 4
 _WRITE: Final = 11
 _MKDIR: Final = 12
-_REMOVE: Final = 13
 _SET_PERMISSIONS: Final = 14
 _WATCH_EVENT: Final = 15
 _ERROR: Final = 16
@@ -63,6 +62,13 @@ class Store:
         except FileNotFoundError:
             return []
 
+    def find_domain(self, name: str) -> int | None:
+        """The domain called ``name``."""
+        for domain in self.names("/local/domain"):
+            if self.read(f"/local/domain/{domain}/name") == name:
+                return int(domain)
+        return None
+
     def write(self, path: str, value: str) -> None:
         self._send(_WRITE, f"{path}\0{value}".encode())
 
@@ -70,13 +76,6 @@ class Store:
         """A directory with ``permissions``, which what is made below it gets too: "n3": domain 3 owns it."""
         self._ask(_MKDIR, path)
         self._ask(_SET_PERMISSIONS, path, *permissions)
-
-    def remove(self, path: str) -> None:
-        """``path`` and all below it; one that there is not is no error."""
-        try:
-            self._ask(_REMOVE, path)
-        except FileNotFoundError:
-            pass
 
     def watch(self, path: str) -> None:
         """Be told of changes at and below ``path``, and of one at once."""

@@ -49,11 +49,8 @@ def name_of(run_dir: Path) -> str:
 
 def find(run_dir: Path) -> int | None:
     """The domain of the machine in ``run_dir``, if there is one."""
-    name = name_of(run_dir)
     with contextlib.suppress(FileNotFoundError, ConnectionRefusedError), Store() as store:
-        for domain in store.names("/local/domain"):
-            if store.read(f"/local/domain/{domain}/name") == name:
-                return int(domain)
+        return store.find_domain(name_of(run_dir))
     return None
 
 

@@ -22,7 +22,7 @@ from hypercontainer.hypervisors import _processes
 from hypercontainer.model.machine import Capabilities, Disk, MachineConfig, Nic, NicKind, Share
 from hypercontainer.process import ProcessId
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Machine(ABC):
@@ -138,7 +138,7 @@ class Hypervisor(ABC):
         nics = tuple(Nic(mac=str(n), kind=NicKind.NONE, backend="") for n in range(len(config.nics)))
         alike = replace(config, id="", disks=(), shares=(), nics=nics, template=None, save_in=None)
         files = [identity(path) for path in (config.kernel, config.initramfs)]
-        return [*self.command(alike, Path("/")), *files, _BOOT_ID.read_text()]
+        return [*self.command(alike, Path("/")), *files, BOOT_ID.read_text()]
 
     @abstractmethod
     async def launch(self, config: MachineConfig, run_dir: Path) -> Machine:
