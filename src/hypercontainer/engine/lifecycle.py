@@ -40,16 +40,20 @@ _RESUME_TIMEOUT_S = 5.0
 
 
 async def start(pod: Pod) -> None:
-    """Created to Running; on a failure the pod is as it was, and nothing is left."""
-    async with pod.lock:
-        await endings.see_end(pod)
-        if pod.running is not None:
-            raise InvalidState(f"pod {pod.record.name} is running already")
-        if pod.record.target == "removed":
-            raise InvalidState(f"pod {pod.record.name} is being removed")
-        endings.give_up_restarts(pod)
-        pod.save_containers(pod.containers, target="running", restarts=0, pause=Pause())
-        await _start(pod, pod.containers, pause=Pause())
+    """Created to Running; on a failure the pod is as it was, or gone if it was to be, and nothing is left."""
+    try:
+        async with pod.lock:
+            await endings.see_end(pod)
+            if pod.running is not None:
+                raise InvalidState(f"pod {pod.record.name} is running already")
+            if pod.record.target == "removed":
+                raise InvalidState(f"pod {pod.record.name} is being removed")
+            endings.give_up_restarts(pod)
+            pod.save_containers(pod.containers, target="running", restarts=0, pause=Pause())
+            await _start(pod, pod.containers, pause=Pause())
+    except BaseException:
+        await endings.remove_if_asked(pod)  # before the client hears of it: it cannot find the pod to wait
+        raise
 
 
 async def stop(pod: Pod, *, timeout_s: float | None) -> None:
