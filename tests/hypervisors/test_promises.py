@@ -111,6 +111,7 @@ async def test_wait_returns_when_the_machine_is_killed(place: Place) -> None:
         await waiting
 
 
+@pytest.mark.however_started
 async def test_a_vmm_killed_from_outside_ends_the_wait_and_leaves_no_helper(place: Place) -> None:
     async with place.booted() as booted:
         os.kill(booted.machine.process.pid, signal.SIGKILL)
@@ -119,6 +120,7 @@ async def test_a_vmm_killed_from_outside_ends_the_wait_and_leaves_no_helper(plac
         assert processes_of(booted.machine.run_dir) == []
 
 
+@pytest.mark.however_started
 async def test_no_zombie_stays_with_the_launcher(place: Place) -> None:
     machine = await place.launch(place.config())
     await machine.kill()
@@ -178,6 +180,7 @@ async def test_reconnecting_twenty_times_finds_the_same_guest(place: Place) -> N
     assert len(starts) == 1
 
 
+@pytest.mark.however_started
 async def test_a_guest_that_prints_all_the_time_is_found_again_two_hundred_times(place: Place) -> None:
     async with place.booted() as booted:
         printer = await booted.agent.start_process(a_shell("while :; do echo line; done"))
@@ -194,6 +197,7 @@ async def test_a_guest_that_prints_all_the_time_is_found_again_two_hundred_times
         await agent.close()
 
 
+@pytest.mark.however_started
 async def test_connections_cut_off_at_once_do_no_harm(place: Place) -> None:
     machine = await place.launch(place.config())
     async with await connected(machine):
@@ -206,12 +210,14 @@ async def test_connections_cut_off_at_once_do_no_harm(place: Place) -> None:
         await agent.request(Ping())
 
 
+@pytest.mark.however_started
 async def test_megabytes_come_back_unharmed(place: Place) -> None:
     data = secrets.token_bytes(4 * MIB)
     async with place.booted() as booted:
         assert await booted.shell("exec cat", stdin=data) == data
 
 
+@pytest.mark.however_started
 async def test_nobody_else_may_connect(place: Place) -> None:
     machine = await place.launch(place.config())
     sockets = list(machine.run_dir.rglob("*.sock"))
@@ -243,6 +249,7 @@ async def test_what_the_guest_writes_survives_it(place: Place, tmp_path: Path) -
     assert disk.path.stat().st_size == 4 * MIB
 
 
+@pytest.mark.however_started
 async def test_what_the_guest_has_flushed_survives_the_host(place: Place, tmp_path: Path) -> None:
     needs_disks(place)
     if os.geteuid() != 0:
@@ -265,6 +272,7 @@ async def test_a_read_only_disk_refuses_writes(place: Place, tmp_path: Path) -> 
     assert image.path.read_bytes().startswith(b"image")
 
 
+@pytest.mark.however_started
 async def test_two_machines_share_a_read_only_disk(place: Place, tmp_path: Path) -> None:
     needs_disks(place)
     image = a_disk(tmp_path / "image", b"image", read_only=True)
@@ -315,6 +323,7 @@ async def test_swapping_a_disk_under_a_running_guest(place: Place, tmp_path: Pat
             assert read == b"image %d" % n
 
 
+@pytest.mark.however_started
 async def test_a_swapped_disk_that_is_larger_can_be_read_to_its_end(place: Place, tmp_path: Path) -> None:
     needs(place.hypervisor.capabilities.swap_disks, "disk to swap")
     small = a_disk(tmp_path / "small", b"small", read_only=True)
@@ -366,6 +375,7 @@ async def test_a_slot_of_an_image_takes_a_writable_disk_and_an_image_again(
     assert image.path.read_bytes().startswith(b"image")
 
 
+@pytest.mark.however_started
 async def test_a_qcow2_disk_has_the_size_and_the_content_that_it_says(place: Place, tmp_path: Path) -> None:
     disk = Disk(path=tmp_path / "d.qcow2", read_only=False, format=DiskFormat.QCOW2)
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk.path, "64M"], check=True)
@@ -382,6 +392,7 @@ async def test_a_qcow2_disk_has_the_size_and_the_content_that_it_says(place: Pla
     assert raw.read_bytes()[-512:].startswith(b"end")
 
 
+@pytest.mark.however_started
 async def test_a_swap_to_a_missing_file_fails_and_keeps_the_machine(place: Place, tmp_path: Path) -> None:
     needs(place.hypervisor.capabilities.swap_disks, "disk to swap")
     image = a_disk(tmp_path / "image", b"image", read_only=True)
@@ -442,6 +453,7 @@ async def test_a_nic_on_a_socket_reaches_the_host_under_its_mac_address(
         assert await booted.shell("echo alive") == b"alive\n"  # a network that dies takes no guest along
 
 
+@pytest.mark.however_started
 async def test_a_nic_without_its_backend_is_refused(place: Place, tmp_path: Path) -> None:
     for kind in place.hypervisor.capabilities.nics - {NicKind.NONE}:
         run_dir = place.run_dir()
@@ -515,6 +527,7 @@ async def test_another_daemon_reattaches(place: Place) -> None:
     assert await place.hypervisor.reattach(config, machine.run_dir) is None
 
 
+@pytest.mark.however_started
 async def test_a_pid_that_another_process_has_now_is_not_the_machine(place: Place) -> None:
     config, run_dir = place.config(), place.run_dir()
     stranger = ProcessId.of(os.getpid())
@@ -563,6 +576,7 @@ async def launched_elsewhere(place: Place, config: MachineConfig, run_dir: Path)
     yield
 
 
+@pytest.mark.however_started
 async def test_the_machine_survives_a_launcher_that_is_killed_with_its_group(place: Place) -> None:
     config, run_dir = place.config(), place.run_dir()
     async with launched_elsewhere(place, config, run_dir):
@@ -575,6 +589,7 @@ async def test_the_machine_survives_a_launcher_that_is_killed_with_its_group(pla
         assert processes_of(run_dir) == []
 
 
+@pytest.mark.however_started
 async def test_a_machine_without_a_record_is_found_and_ended(place: Place) -> None:
     config, run_dir = place.config(), place.run_dir()
     known = await place.launch(place.config())
@@ -588,6 +603,7 @@ async def test_a_machine_without_a_record_is_found_and_ended(place: Place) -> No
 # --- What goes wrong ---
 
 
+@pytest.mark.however_started
 @pytest.mark.parametrize("kernel", ["text", "program", "empty", "missing"])
 async def test_a_wrong_kernel_is_an_error_with_the_reason_and_leaves_nothing(
     place: Place, tmp_path: Path, kernel: str
@@ -617,6 +633,7 @@ async def test_a_missing_disk_is_an_error_that_names_it(place: Place, tmp_path: 
     assert processes_of(run_dir) == []
 
 
+@pytest.mark.however_started
 async def test_more_than_the_driver_can_is_refused(place: Place, tmp_path: Path) -> None:
     can = place.hypervisor.capabilities
     needs(can.kernel, "limits")
@@ -629,6 +646,7 @@ async def test_more_than_the_driver_can_is_refused(place: Place, tmp_path: Path)
         await place.launch(place.config(disks=(disk,) * (can.disk_slots + 1)))
 
 
+@pytest.mark.however_started
 async def test_more_memory_than_the_host_has_is_an_error(place: Place) -> None:
     needs(place.hypervisor.capabilities.kernel, "memory of its own")
     run_dir = place.run_dir()
@@ -637,6 +655,7 @@ async def test_more_memory_than_the_host_has_is_an_error(place: Place) -> None:
     assert processes_of(run_dir) == []
 
 
+@pytest.mark.however_started
 async def test_a_run_directory_with_a_long_odd_path_is_fine(place: Place) -> None:
     config, run_dir = place.config(), place.run_dir("x" * 120 + "/a,b c:d=e%/" + "y" * 120)
     machine = await place.launch(config, run_dir)
@@ -650,6 +669,7 @@ async def test_a_run_directory_with_a_long_odd_path_is_fine(place: Place) -> Non
     await again.kill()
 
 
+@pytest.mark.however_started
 async def test_the_console_says_why_a_guest_died(place: Place) -> None:
     needs(place.hypervisor.capabilities.kernel, "console")
     async with place.booted() as booted:
@@ -661,6 +681,7 @@ async def test_the_console_says_why_a_guest_died(place: Place) -> None:
         assert "sysrq" in booted.machine.console().lower()
 
 
+@pytest.mark.however_started
 async def test_a_vmm_that_was_killed_is_told_from_one_that_ended(place: Place) -> None:
     async with place.booted() as booted:
         os.kill(booted.machine.process.pid, signal.SIGKILL)
@@ -676,18 +697,20 @@ async def test_a_healthy_boot_says_nothing_on_the_console(place: Place, tmp_path
         assert booted.machine.console() == ""
 
 
+@pytest.mark.however_started
 async def test_a_guest_that_floods_its_console_does_not_fill_the_host(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needs(place.hypervisor.capabilities.kernel, "console")
     monkeypatch.setattr(_vmm, "CONSOLE_INTERVAL", 0.05)
-    monkeypatch.setattr(_vmm, "CONSOLE_SIZE", 100_000)
+    monkeypatch.setattr(_vmm, "CONSOLE_SIZE", 10_000)
+    monkeypatch.setattr(_vmm, "CONSOLE_KEPT", 5_000)
     async with place.booted() as booted:
         waiting = asyncio.ensure_future(booted.machine.wait())
         console = booted.machine.run_dir / "console.log"
-        await booted.shell("head -c 150000 /dev/zero > /dev/console; sleep 0.3; echo the end > /dev/console")
+        await booted.shell("head -c 15000 /dev/zero > /dev/console; sleep 0.3; echo the end > /dev/console")
         await asyncio.sleep(0.3)
-        assert console.stat().st_size <= 100_000
+        assert console.stat().st_size <= 10_000
         assert booted.machine.console().endswith("the end")
         await booted.machine.kill()
         await waiting

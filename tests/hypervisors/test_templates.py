@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,16 +72,16 @@ async def test_a_copys_time_begins_when_it_is_first_asked(place: Place) -> None:
 async def test_copies_see_nothing_of_one_another_and_leave_the_template_as_it_was(place: Place) -> None:
     config = place.config()
     template = await place.template(config)
-    before = digests(template)
+    before = checksums(template)
     async with place.booted(config) as one, place.booted(config) as other:
-        await one.shell("head -c 8000000 /dev/urandom > /mark")
+        await one.shell("head -c 1000000 /dev/urandom > /mark")
         status, _, _ = await other.shell_status("cat /mark")
         assert status != 0
-    assert digests(template) == before
+    assert checksums(template) == before
 
 
-def digests(template: Path) -> list[str]:
-    return [hashlib.sha256((template / name).read_bytes()).hexdigest() for name in ("memory", "state")]
+def checksums(template: Path) -> list[int]:
+    return [zlib.crc32((template / name).read_bytes()) for name in ("memory", "state")]
 
 
 # --- What goes wrong ---

@@ -17,8 +17,9 @@ from tools.lanes.lane import Lane
 
 # AMD's SVM is what TCG emulates.  Without the rest, each of which has stopped a guest: SMAP faults on a
 # user-mode iretq, RDTSCP is reported as another instruction, PKU makes XSAVE's size inconsistent.  Without
-# AVX, a hypervisor has less to save at each switch, and to get wrong.
-CPU = "max,-smap,-rdtscp,-pku,-xsave,-avx,-avx2,-fma,-f16c"
+# AVX, a hypervisor has less to save at each switch, and to get wrong.  Without ERMS, kernels clear and copy
+# memory by words: TCG runs each byte of a string instruction as an instruction of its own.
+CPU = "max,-smap,-rdtscp,-pku,-xsave,-avx,-avx2,-fma,-f16c,-erms"
 MACHINE = "q35,hpet=off"
 # The guest's time is the instructions that it has run, 2 ns each: on a busy host a lane takes longer, and
 # no deadline of what is tested there runs out sooner.  It needs one CPU.
