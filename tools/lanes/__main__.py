@@ -19,13 +19,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.lanes import image, outer, packages, payload, report
+from tools.lanes import image, outer, packages, payload, report, watch
 from tools.lanes.image import Image
 from tools.lanes.lane import LANES, Lane
 
 FAULTS = (
-    outer.BootError,
-    outer.LaneError,
+    watch.BootError,
+    watch.LaneError,
     packages.PackageError,
     payload.PayloadError,
     report.ReportError,
@@ -73,12 +73,12 @@ def _boot(lane: Lane, filled: Image, work: Path, results: Path) -> int:
     """How many boots it took."""
     for boots in range(1, BOOTS):
         try:
-            outer.run(lane, filled, work, results, outer.Deadlines())
-        except outer.BootError as error:
+            outer.run(lane, filled, work, results, watch.Deadlines())
+        except watch.BootError as error:
             print(f"lane: boot {boots} of the outer guest failed, and is tried again: {error}")
         else:
             return boots
-    outer.run(lane, filled, work, results, outer.Deadlines())
+    outer.run(lane, filled, work, results, watch.Deadlines())
     return BOOTS
 
 
