@@ -24,6 +24,7 @@ from typing import Any
 from hypercontainer.client import is_listening
 from hypercontainer.client.start import RUNS_ALREADY
 from hypercontainer.config import Paths
+from tests.support.preloaded import Preloaded
 from tests.support.processes import SESSION, hyperds
 from tests.support.waiting import PATIENCE_S
 
@@ -58,6 +59,7 @@ class Hyper:
     environment: dict[str, str] = field(default_factory=dict)
     settings: dict[str, int] = field(default_factory=dict)  # of hyperd.toml, beside those that tests need
     daemon: subprocess.Popen[bytes] | None = None
+    preloaded: Preloaded | None = None  # runs the commands that end; else each is a start of Python
 
     def start_daemon(self) -> None:
         (self.root / "etc").mkdir(parents=True, exist_ok=True)
@@ -83,6 +85,10 @@ class Hyper:
     @property
     def paths(self) -> Paths:
         return Paths(state=self.root / "lib", run=self.root / "run", config=self.root / "etc")
+
+    def preload(self) -> None:
+        """From now on, a command is forked from a process that has imported ``hyper``."""
+        self.preloaded = Preloaded(self.variables())
 
     def stop_daemon(self) -> None:
         self._end_daemons(signal.SIGTERM)
@@ -112,6 +118,8 @@ class Hyper:
 
     def __call__(self, *words: str, stdin: bytes | None = None, timeout: float = 90) -> Result:
         """Run ``hyper WORDS`` to its end."""
+        if self.preloaded:
+            return Result(*self.preloaded.run(words, self.variables(), stdin=stdin, timeout=timeout))
         done = subprocess.run(
             [*PROGRAM, *words],
             input=stdin,

@@ -1,0 +1,61 @@
+"""A lane's commands come out of a process that has imported hyper: they are what a shell would start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.hyper import PROGRAM
+from tests.support.preloaded import Ended, Preloaded
+
+
+@pytest.fixture
+def variables(tmp_path: Path) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HYPER_ROOT": str(tmp_path), "COLUMNS": "80", "HOME": str(tmp_path)}
+
+
+@pytest.fixture
+def preloaded(variables: dict[str, str]) -> Iterator[Preloaded]:
+    process = Preloaded(variables)
+    yield process
+    process.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin"),
+    [
+        (["version", "--short"], None),
+        (["run", "--help"], None),
+        (["frob"], None),
+        (["run"], None),
+        (["create", "-p", "-"], b"no podfile"),
+    ],
+)
+def test_it_prints_and_ends_as_the_program_does(
+    preloaded: Preloaded, variables: dict[str, str], words: list[str], stdin: bytes | None
+) -> None:
+    done = subprocess.run(
+        [*PROGRAM, *words], env=variables, input=stdin or b"", capture_output=True, check=False
+    )
+    for _ in range(2):
+        ended = preloaded.run(words, variables, stdin=stdin, timeout=30)
+        assert ended == Ended(done.returncode, done.stdout, done.stderr)
+
+
+def test_each_has_an_environment_of_its_own(preloaded: Preloaded, variables: dict[str, str]) -> None:
+    said = {
+        preloaded.run(["run", "--help"], variables | {"COLUMNS": columns}, stdin=None, timeout=30)
+        for columns in ("60", "160")
+    }
+    assert len(said) == 2
+
+
+def test_one_that_does_not_end_is_ended(variables: dict[str, str]) -> None:
+    process = Preloaded(variables)
+    with pytest.raises(TimeoutError):
+        process.run(["--help"], variables, stdin=None, timeout=1e-3)
+    assert process._process.poll() is not None
