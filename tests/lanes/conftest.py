@@ -12,7 +12,7 @@ from tests.support.images import busybox_archive
 from tests.support.processes import new_root
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def automatic() -> Iterator[Hyper]:
     """A hyperd that chooses its driver by itself."""
     hyper = Hyper(root=new_root(), driver="auto")
