@@ -21,6 +21,7 @@ ENVIRONMENT = {
     "PYTHONPATH": "/hyper/src:/hyper",
     "TMPDIR": "/tmp",
 }
+TEST_TIMEOUT = 60  # seconds of the guest, minutes of the host; most take one or two, and long ones say so
 ALIGNMENT = 4  # of an archive behind another; the kernel silently ignores one that is not
 
 
@@ -59,5 +60,6 @@ def _copy_product(lane: Lane, target: Path) -> None:
 
 def _script(lane: Lane, pytest: Sequence[str]) -> str:
     settings = [f"{name}={value}" for name, value in {**ENVIRONMENT, "HYPER_LANE": lane.name}.items()]
-    command = ["env", *settings, "python3", "-m", "pytest", "--junit-xml=/results/junit.xml", *pytest]
+    options = ("--junit-xml=/results/junit.xml", f"--timeout={TEST_TIMEOUT}")
+    command = ["env", *settings, "python3", "-m", "pytest", *options, *pytest]
     return f"cd /hyper && {shlex.join(command)}\n"
