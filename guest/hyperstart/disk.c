@@ -20,6 +20,9 @@
 #include "mount.h"
 #include "path.h"
 
+/* The beginning of a disk, with what tells its file system. */
+#define HEAD 2048
+
 /* "../../../0:0:3:0": host, channel, target, unit. */
 static int scsi_target(const char *device)
 {
@@ -155,14 +158,9 @@ static uint32_t little32(const uint8_t *p)
 	return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-/* Magic numbers: fs/squashfs/squashfs_fs.h, fs/erofs/erofs_fs.h, fs/ext4/ext4.h. */
-static const char *probe(const char *device)
+/* Magic numbers and fields: fs/squashfs/squashfs_fs.h, fs/erofs/erofs_fs.h, fs/ext4/ext4.h. */
+static const char *fstype_of(const uint8_t head[HEAD])
 {
-	cleanup_fd int fd = openat(AT_FDCWD, device, O_RDONLY | O_CLOEXEC);
-	uint8_t head[2048];
-
-	if (fd < 0 || pread(fd, head, sizeof(head), 0) != (ssize_t)sizeof(head))
-		return NULL;
 	if (!memcmp(head, "hsqs", 4))
 		return "squashfs";
 	if (little32(head + 1024) == 0xE0F5E1E2)
@@ -170,6 +168,19 @@ static const char *probe(const char *device)
 	if (head[1024 + 56] == 0x53 && head[1024 + 57] == 0xEF)
 		return "ext4";
 	return NULL;
+}
+
+/* Whether nobody has mounted this ext4 yet: s_mnt_count counts. */
+static bool is_fresh(const uint8_t head[HEAD])
+{
+	return !head[1024 + 52] && !head[1024 + 53];
+}
+
+static const char *probe(const char *device, uint8_t head[HEAD])
+{
+	cleanup_fd int fd = openat(AT_FDCWD, device, O_RDONLY | O_CLOEXEC);
+
+	return fd >= 0 && pread(fd, head, HEAD, 0) == HEAD ? fstype_of(head) : NULL;
 }
 
 static bool is_read_only(const char *device)
@@ -224,9 +235,37 @@ static int bind_slot(uint8_t slot, const char *path)
 	return copy < 0 ? copy : mount_at(copy, AT_FDCWD, path, true);
 }
 
+/*
+ * A mount writes to its journal, and waits until the host has that on its disk.  Of a file system that
+ * holds nothing there is nothing to lose: it waits from the first flush that a program asks for.
+ */
+static int mount_fresh(const char *device, const char *path)
+{
+	const struct mount_option nobarrier[] = { { "nobarrier", NULL }, { NULL, NULL } };
+	cleanup_fd int mount_fd = mount_new("ext4", device, nobarrier, 0);
+
+	if (mount_fd < 0)
+		return mount_fd;
+	int result = mount_at(mount_fd, AT_FDCWD, path, true);
+	if (!result && mount(NULL, path, NULL, MS_REMOUNT, "barrier")) {
+		result = failed("mount with barriers", device);
+		umount2(path, UMOUNT_NOFOLLOW);
+	}
+	return result;
+}
+
+static int mount_device(const char *fstype, const char *device, const char *path, bool read_only)
+{
+	cleanup_fd int mount = read_only ? mount_read_only(fstype, device)
+					 : mount_new(fstype, device, NULL, 0);
+
+	return mount < 0 ? mount : mount_at(mount, AT_FDCWD, path, true);
+}
+
 int disk_mount(uint8_t slot)
 {
 	char name[DEVICE_NAME], device[DEVICE_NAME + 8], path[32];
+	uint8_t head[HEAD];
 	const char *fstype;
 
 	disk_path(slot, path);
@@ -240,12 +279,13 @@ int disk_mount(uint8_t slot)
 	if (result)
 		return result;
 	snprintf(device, sizeof(device), "/dev/%s", name);
-	fstype = probe(device);
+	fstype = probe(device, head);
 	if (!fstype)
 		return failed_with(EMEDIUMTYPE, "mount", device);
-	cleanup_fd int mount = is_read_only(name) ? mount_read_only(fstype, device)
-						  : mount_new(fstype, device, NULL, 0);
-	return mount < 0 ? mount : mount_at(mount, AT_FDCWD, path, true);
+	bool read_only = is_read_only(name);
+	if (!read_only && !strcmp(fstype, "ext4") && is_fresh(head))
+		return mount_fresh(device, path);
+	return mount_device(fstype, device, path, read_only);
 }
 
 int disk_unmount(uint8_t slot)
