@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.hyper import Hyper
+from tests.support.pages import is_dirty
 
 
 def sleeper(hyper: Hyper, name: str, *flags: str) -> str:
@@ -33,6 +35,17 @@ def test_stop_ends_the_machine_and_start_finds_the_data_again(hyper: Hyper) -> N
     assert hyper.ok("list", "-q", "vm") == ""
     hyper.ok("start", "web")
     assert hyper.ok("exec", "web", "cat", "/data") == "precious"
+
+
+@pytest.mark.every_driver
+@pytest.mark.skipif(os.geteuid() != 0, reason="to see what is in the host's memory only needs root")
+def test_the_first_mount_of_a_pod_disk_waits_for_no_disk_of_the_host_and_fsync_does(hyper: Hyper) -> None:
+    pod = sleeper(hyper, "web")
+    disk = hyper.paths.pods / pod / "disk.img"
+    hyper.ok("exec", "web", "sh", "-c", "echo precious > /data")
+    assert is_dirty(disk)
+    hyper.ok("exec", "web", "dd", "if=/dev/zero", "of=/data", "bs=512", "count=1", "conv=fsync")
+    assert not is_dirty(disk)
 
 
 @pytest.mark.parametrize("flags", [[], ["-f"]])
