@@ -43,7 +43,7 @@ TARGETS = {
             architecture="um",
             fragments=(*COMMON, "um"),
             product="linux",
-            drivers=("hyper_channel", "hyper_exit", "hyper_start", "hyper_traps"),
+            drivers=("hyper_channel", "hyper_disk", "hyper_exit", "hyper_start", "hyper_traps"),
             edits=("um", "traps"),
             compile_steps=1440,
         ),

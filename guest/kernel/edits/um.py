@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from guest.kernel.edits.text import EditError, removed
+from guest.kernel.edits.text import EditError, change, removed
 
 
 def apply(tree: Path) -> None:
@@ -12,6 +12,7 @@ def apply(tree: Path) -> None:
     stop_at_failed_fork(tree / "arch/um/kernel/tlb.c")
     remove_only_disks(tree / "arch/um/drivers/ubd_kern.c")
     flush_disks(tree / "arch/um/drivers/ubd_kern.c")
+    read_at_once(tree / "arch/um/drivers/ubd_kern.c")
     give_owners(tree / "fs/hostfs/hostfs_kern.c")
     confine_share(tree / "fs/hostfs/hostfs_kern.c")
 
@@ -57,6 +58,45 @@ def flush_disks(ubd: Path) -> None:
     parts = "\t\t\tfor (i = 0; !req->error && i < req->desc_cnt; i++)\n"
     flush = "\t\t\tif (req_op(req->req) == REQ_OP_FLUSH)\n\t\t\t\tdo_io(req, NULL);\n"
     ubd.write_text(removed(ubd.read_text(), parts, ubd, put=flush + parts))
+
+
+READ = """\
+static bool ubd_read_cached(struct ubd *dev, struct request *req)
+{
+	u64 offset = (u64)blk_rq_pos(req) << SECTOR_SHIFT;
+	struct hyper_part parts[MAX_SG];
+	struct req_iterator iter;
+	struct bio_vec bvec;
+	int count = 0;
+
+	if (req_op(req) != REQ_OP_READ || dev->cow.file)
+		return false;
+	rq_for_each_segment(bvec, req, iter) {
+		if (count == MAX_SG)
+			return false;
+		parts[count++] = (struct hyper_part){ bvec_virt(&bvec), bvec.bv_len };
+	}
+	return hyper_read_cached(dev->fd, parts, count, offset, blk_rq_bytes(req));
+}
+
+"""
+
+
+def read_at_once(ubd: Path) -> None:
+    """Read what the host has in memory without its thread (drivers/hyper_disk_user.c)."""
+    included = '#include "cow.h"\n'
+    queue = "static blk_status_t ubd_queue_rq("
+    begin = "\tblk_mq_start_request(req);\n\n"
+    at_once = "\tif (ubd_read_cached(ubd_dev, req)) {\n\t\tblk_mq_end_request(req, BLK_STS_OK);\n"
+    at_once += "\t\treturn BLK_STS_OK;\n\t}\n\n"
+    change(
+        ubd,
+        {
+            included: included + '#include "../../../drivers/hyper/hyper_disk.h"\n',
+            queue: READ + queue,
+            begin: begin + at_once,
+        },
+    )
 
 
 OWN = """\

@@ -354,6 +354,7 @@ def _kernel(config: MachineConfig, own: tuple[str, ...]) -> list[str]:
             "tsc=reliable",
             "i8042.noaux",
             "i8042.nokbd",
+            "rcupdate.rcu_expedited=1",  # a pod's mounts wait for grace periods
         ),
         *own,
         *config.kernel_arguments,

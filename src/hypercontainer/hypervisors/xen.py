@@ -226,7 +226,8 @@ def _loop(disk: Disk, held: contextlib.ExitStack) -> Disk:
 def _arguments(config: MachineConfig) -> list[str]:
     """Without persistent grants, for which a guest keeps 4 MB of pages for each disk."""
     disks = "xen_blkfront.feature_persistent=0"
-    return ["console=hvc0", "loglevel=2", "panic=-1", disks, *config.kernel_arguments]
+    ours = ("console=hvc0", "loglevel=2", "panic=-1", "rcupdate.rcu_expedited=1", disks)
+    return [*ours, *config.kernel_arguments]
 
 
 def _disk(slot: int, disk: Disk) -> str:
