@@ -63,7 +63,7 @@ TARGETS = {
             fragments=(*COMMON, "x86_64", "xen"),
             product="vmlinux",
             drivers=("hyper_xen",),
-            edits=("x86_64",),
+            edits=("x86_64", "xen"),
             compile_steps=1600,
         ),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from guest.kernel.edits import traps, um, x86_64
+from guest.kernel.edits import traps, um, x86_64, xen
 from guest.kernel.edits.text import EditError, append
 
 __all__ = ["DRIVERS", "EditError", "add_drivers", "apply"]
@@ -23,6 +23,7 @@ def apply(tree: Path) -> None:
     um.apply(tree)
     traps.apply(tree)
     x86_64.apply(tree)
+    xen.apply(tree)
 
 
 def add_drivers(tree: Path) -> None:
