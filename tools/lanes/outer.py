@@ -25,14 +25,10 @@ MACHINE = "q35,hpet=off"
 CLOCK = ("-accel", "tcg,thread=single", "-icount", "shift=1", "-smp", "1")
 DISK = 3 << 30  # bytes, sparse
 RESULTS = 64 << 20
-# Xen and its dom0 are nobody's boundary here, and what guards them costs an emulated CPU most.  The lane of
-# KVM hung once without its guards.
+# Xen and its dom0 are nobody's boundary here, and what guards them costs an emulated CPU most.
 KERNEL_UNGUARDED = "mitigations=off"
 XEN_UNGUARDED = "spec-ctrl=no"
 MONITOR = "monitor.sock"
-# With the virtual interrupt flag that QEMU 7.2 emulates, a guest takes a timer's interrupt while its own flag
-# forbids that, and waits for ever for the clock that it was setting (seen in ktime_get_update_offsets_now).
-KVM_UNAIDED = "kvm_amd.vgif=0 kvm_amd.vls=0"
 SYSRQ = "sysrq_always_enabled"  # a guest that hangs is asked by it
 
 
@@ -73,8 +69,7 @@ def _monitored(socket: Path) -> list[str]:
 def _booted(lane: Lane, image: Image) -> list[str]:
     """The kernel, or a hypervisor with the kernel of its first domain as a multiboot module."""
     if image.hypervisor is None:
-        kernel = f"console=ttyS0 lane={lane.name} {SYSRQ} {KVM_UNAIDED}"
-        arguments = f"{kernel} quiet no_timer_check reboot=t panic=-1"
+        arguments = f"console=ttyS0 lane={lane.name} {SYSRQ} quiet no_timer_check reboot=t panic=-1"
         return ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", arguments]
     first = lane.memory_mib * 2 // 3
     memory = f"dom0_mem={first}M,max:{first}M"
