@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.hyper import PROGRAM
+from tests.e2e.hyper import PROGRAM, Hyper
 from tests.support.preloaded import Ended, Preloaded
 
 
 @pytest.fixture
-def variables(tmp_path: Path) -> dict[str, str]:
-    return {"PATH": os.environ["PATH"], "HYPER_ROOT": str(tmp_path), "COLUMNS": "80", "HOME": str(tmp_path)}
+def variables(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Of a root of its own, whose hyperd, which a command may start, is ended."""
+    hyper = Hyper(root=tmp_path, driver="uml")
+    yield hyper.variables() | {"COLUMNS": "80", "HOME": str(tmp_path)}
+    hyper.stop_daemon()
 
 
 @pytest.fixture
