@@ -103,9 +103,7 @@ def test_qemu_says_what_the_cpu_of_a_guest_that_hangs_does(tmp_path: Path) -> No
     options = ["-machine", "pc", "-nodefaults", "-display", "none", "-serial", "stdio"]
     command, pipe = [qemu, *options, "-qmp", f"unix:{monitor},server=on,wait=off"], subprocess.PIPE
     with (
-        subprocess.Popen(
-            [*command, "-qmp", f"unix:{monitor},server=on,wait=off"], stdin=pipe, stdout=pipe
-        ) as vmm,
+        subprocess.Popen(command, stdin=pipe, stdout=pipe) as vmm,
         (tmp_path / "why").open("w") as file,
     ):
         try:
