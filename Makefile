@@ -8,7 +8,7 @@ KERNELS := um x86_64 $(shell grep -sx xen /sys/hypervisor/type)
 SIDE_BY_SIDE := --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 6 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt gen kernel guest lane-kvm bench bench-all fuzz crash wheel setup setup-tests setup-bench clean kernel-all lane-xen lanes
+.PHONY: help demo test check fmt gen kernel guest lane-kvm bench bench-all fuzz crash wheel setup setup-tests setup-lanes setup-bench clean kernel-all lane-xen lanes
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,10 +50,10 @@ guest: setup ## hyperstart
 lanes: ## both lanes, side by side
 	@$(MAKE) --no-print-directory -j2 --output-sync=target lane-kvm lane-xen
 
-lane-kvm: setup-tests kernel guest ## the driver kvm, tested on an emulated host that has KVM
+lane-kvm: setup-lanes kernel guest ## the driver kvm, tested on an emulated host that has KVM
 	$(PYTHON) -m tools.lanes kvm
 
-lane-xen: setup-tests guest ## the driver xen, tested on an emulated dom0
+lane-xen: setup-lanes guest ## the driver xen, tested on an emulated dom0
 	@$(PYTHON) -m guest.kernel.build --target xen --output $(DATA)/kernel
 	$(PYTHON) -m tools.lanes xen
 
@@ -77,6 +77,9 @@ setup:
 
 setup-tests:
 	@tools/setup --tests
+
+setup-lanes:
+	@tools/setup --tests --lanes
 
 setup-bench:
 	@tools/setup --tests --bench

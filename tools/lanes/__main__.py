@@ -19,13 +19,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.lanes import image, outer, packages, payload, report, watch
+from tools.lanes import emulator, image, outer, packages, payload, report, watch
 from tools.lanes.image import Image
 from tools.lanes.lane import LANES, Lane
 
 FAULTS = (
     watch.BootError,
     watch.LaneError,
+    emulator.EmulatorError,
     packages.PackageError,
     payload.PayloadError,
     report.ReportError,
@@ -55,14 +56,14 @@ def main() -> int:
 
 def _run(lane: Lane, pytest: Sequence[str], results: Path) -> int:
     began = time.monotonic()
-    found, is_new = image.find_or_build(lane)
+    program, program_is_new = emulator.find_or_build()
+    found, image_is_new = image.find_or_build(lane)
     ready = time.monotonic()
-    print(
-        f"lane {lane.name}: the image was {'built' if is_new else 'there'}: {ready - began:.1f} s", flush=True
-    )
+    kept = "built" if program_is_new or image_is_new else "there"
+    print(f"lane {lane.name}: emulator and image were {kept}: {ready - began:.1f} s", flush=True)
     with tempfile.TemporaryDirectory(prefix="hyper-lane-") as directory:
         filled = payload.append(found, lane, pytest, Path(directory))
-        boots = _boot(lane, filled, Path(directory), results)
+        boots = _boot(program, lane, filled, Path(directory), results)
     summary = report.read(results)
     cpu = os.times().children_user + os.times().children_system  # a busy host makes the other longer
     took = (
@@ -72,16 +73,16 @@ def _run(lane: Lane, pytest: Sequence[str], results: Path) -> int:
     return 0 if summary.is_good else 1
 
 
-def _boot(lane: Lane, filled: Image, work: Path, results: Path) -> int:
+def _boot(program: Path, lane: Lane, filled: Image, work: Path, results: Path) -> int:
     """How many boots it took."""
     for boots in range(1, BOOTS):
         try:
-            outer.run(lane, filled, work, results, watch.Deadlines())
+            outer.run(program, lane, filled, work, results, watch.Deadlines())
         except watch.BootError as error:
             print(f"lane: boot {boots} of the outer guest failed, and is tried again: {error}")
         else:
             return boots
-    outer.run(lane, filled, work, results, watch.Deadlines())
+    outer.run(program, lane, filled, work, results, watch.Deadlines())
     return BOOTS
 
 

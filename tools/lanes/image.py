@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import hashlib
 import importlib.metadata
@@ -10,12 +9,11 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from guest.kernel.build import cache_directory
-from tools.lanes import packages
+from tools.lanes import cache, packages
 from tools.lanes.lane import Lane
 
 HERE = Path(__file__).parent
@@ -39,19 +37,9 @@ class Image:
 
 def find_or_build(lane: Lane) -> tuple[Image, bool]:
     """The image of ``lane``, and whether it had to be built."""
-    place = cache_directory().parent / "lanes" / _key(lane)
+    place, is_new = cache.find_or_make(_key(lane), partial(_build, lane))
     hypervisor = place / "hypervisor" if lane.hypervisor else None
-    image = Image(place / "vmlinuz", place / "initrd.zst", hypervisor)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with (place.parent / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if place.exists():
-            return image, False
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix="new-") as directory:
-            new = Path(directory) / "image"
-            _build(lane, Path(directory), new)
-            new.rename(place)
-    return image, True
+    return Image(place / "vmlinuz", place / "initrd.zst", hypervisor), is_new
 
 
 def _key(lane: Lane) -> str:
@@ -71,7 +59,6 @@ def _build(lane: Lane, work: Path, output: Path) -> None:
     _copy_python(tree)
     _copy_modules(lane, unpacked, tree)
     _copy_tools(lane, unpacked, tree)
-    output.mkdir()
     (image,) = unpacked.glob("boot/vmlinuz-*")
     shutil.copy(image, output / "vmlinuz")
     if lane.hypervisor:  # QEMU's multiboot loader wants plain ELF

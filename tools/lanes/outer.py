@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from tools.lanes import hang, watch
+from tools.lanes.emulator import FIRMWARE
 from tools.lanes.image import Image
 from tools.lanes.lane import Lane
 
@@ -32,7 +33,9 @@ MONITOR = "monitor.sock"
 SYSRQ = "sysrq_always_enabled"  # a guest that hangs is asked by it
 
 
-def run(lane: Lane, image: Image, work: Path, results: Path, deadlines: watch.Deadlines) -> None:
+def run(
+    emulator: Path, lane: Lane, image: Image, work: Path, results: Path, deadlines: watch.Deadlines
+) -> None:
     """Boot, show the console while the tests run, and unpack what they left into ``results``."""
     disks = {"results.raw": RESULTS, "work.raw": DISK}
     for name, size in disks.items():
@@ -40,7 +43,8 @@ def run(lane: Lane, image: Image, work: Path, results: Path, deadlines: watch.De
         (work / name).touch()
         os.truncate(work / name, size)
     subprocess.run(["/sbin/mke2fs", "-q", "-F", "-t", "ext4", work / "work.raw"], check=True)
-    command = [*_command(lane, image, [work / name for name in disks]), *_monitored(work / MONITOR)]
+    drives = [work / name for name in disks]
+    command = [str(emulator), *_machine(lane, image, drives), *_monitored(work / MONITOR)]
     with _started(command) as vmm:
         assert vmm.stdin
         assert vmm.stdout
@@ -51,10 +55,11 @@ def run(lane: Lane, image: Image, work: Path, results: Path, deadlines: watch.De
         archive.extractall(results, filter="data")
 
 
-def _command(lane: Lane, image: Image, disks: list[Path]) -> list[str]:
+def _machine(lane: Lane, image: Image, disks: list[Path]) -> list[str]:
     drives = [word for disk in disks for word in ("-drive", f"if=virtio,format=raw,file={disk}")]
     return [
-        *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+        *(word for directory in FIRMWARE for word in ("-L", directory)),
         *("-machine", MACHINE, "-cpu", CPU, *CLOCK),
         *("-m", f"{lane.memory_mib}M", "-serial", "stdio", *drives),
         *_booted(lane, image),
