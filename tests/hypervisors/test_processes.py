@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.errors import HypervisorError
-from hypercontainer.hypervisors import _processes
+from hypercontainer.hypervisors import _mounts, _processes
 from hypercontainer.process import ProcessId
 
 
@@ -48,6 +48,43 @@ async def test_a_child_inherits_what_it_was_given_and_nothing_else(tmp_path: Pat
     assert links[1] == links[2] == str(tmp_path / "out")
     assert [links[3], links[4]] == [f"socket:[{inode}]" for inode in inodes]
     assert set(links) - {0, 1, 2, 3, 4, 5} == set()  # 5 is ls's own
+
+
+async def test_what_settles_a_child_is_its_own(tmp_path: Path) -> None:
+    """Addresses that are fixed: seen in the child, and in none after it."""
+    told = "cat /proc/self/personality"
+    await ended(shell(tmp_path, told, settle=_mounts.fix_addresses))
+    await ended(shell(tmp_path, told))
+    assert (tmp_path / "out").read_text().split() == ["00040000", "00000000"]
+    assert Path("/proc/self/personality").read_text().strip() == "00000000"
+
+
+@pytest.mark.needs_root
+async def test_a_directory_is_opened_where_the_child_is(tmp_path: Path) -> None:
+    """What is mounted in its namespace alone is found below the descriptor, and nowhere on the host."""
+    inside, shown = tmp_path / "inside", tmp_path / "shown"
+    inside.mkdir()
+    shown.mkdir()
+    (shown / "file").touch()
+
+    def settle() -> None:
+        _mounts.unshare_mounts()
+        _mounts.bind(str(shown), str(inside), _mounts.MS_RDONLY)
+
+    script = "ls /proc/self/fd/3/inside; touch /proc/self/fd/3/inside/other"
+    await ended(shell(tmp_path, script, descriptors=[tmp_path], settle=settle))
+    assert (tmp_path / "out").read_text().startswith("file\n")
+    assert "Read-only file system" in (tmp_path / "out").read_text()
+    assert not list(inside.iterdir())
+
+
+async def test_what_cannot_be_settled_is_an_error_and_starts_nothing(tmp_path: Path) -> None:
+    def settle() -> None:
+        raise HypervisorError("no")
+
+    with pytest.raises(HypervisorError, match="no"):
+        shell(tmp_path, "echo started", settle=settle)
+    assert not (tmp_path / "out").exists()
 
 
 async def test_a_child_has_only_the_environment_it_was_given(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,16 +51,46 @@ def spawn(
     command: Sequence[str],
     *,
     output: Path,
-    descriptors: Sequence[int] = (),
+    descriptors: Sequence[int | Path] = (),
     environment: Mapping[str, str] | None = None,
+    settle: Callable[[], None] = lambda: None,
 ) -> Child:
     """Start ``command`` in a session of its own, its stdout and stderr appended to ``output``.
 
-    It inherits ``descriptors`` as 3, 4, ... and nothing else.  Raises HypervisorError when the program
-    cannot be executed.
+    It inherits ``descriptors`` as 3, 4, ... and nothing else; a path is opened (O_PATH) as it starts.
+    ``settle`` is called in the thread that starts it and ends then: what it changes of the thread
+    (namespaces, personality) is the command's alone.  Raises HypervisorError when the program cannot be
+    executed, and what ``settle`` raises.
     """
     # posix_spawn: no fork of a threaded Python, no thread to wait for the child, and numbers of our choice.
-    moved = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 64 + len(descriptors)) for number in descriptors]
+    free = 64 + len(descriptors)
+    moved = [
+        given if isinstance(given, Path) else fcntl.fcntl(given, fcntl.F_DUPFD_CLOEXEC, free)
+        for given in descriptors
+    ]
+    actions = _actions(output, moved)
+
+    def start() -> int:
+        settle()
+        words = list(command)
+        return os.posix_spawn(words[0], words, dict(environment or {}), file_actions=actions, setsid=True)
+
+    point("launching")
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            pid = thread.submit(start).result()
+    except OSError as error:
+        raise HypervisorError(f"{command[0]} cannot be executed: {error.strerror}") from error
+    finally:
+        for number in moved:
+            if isinstance(number, int):
+                os.close(number)
+    point("launched")
+    return Child(pid)
+
+
+def _actions(output: Path, descriptors: Sequence[int | Path]) -> list[tuple[object, ...]]:
+    """What a child does with its descriptors before it executes anything."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     actions: list[tuple[object, ...]] = [(os.POSIX_SPAWN_CLOSE, number) for number in _inheritable()]
     actions += [
@@ -67,19 +98,12 @@ def spawn(
         (os.POSIX_SPAWN_OPEN, 1, str(output), flags, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
-    actions += [(os.POSIX_SPAWN_DUP2, number, FIRST_DESCRIPTOR + i) for i, number in enumerate(moved)]
-    point("launching")
-    try:
-        pid = os.posix_spawn(
-            command[0], list(command), dict(environment or {}), file_actions=actions, setsid=True
-        )
-    except OSError as error:
-        raise HypervisorError(f"{command[0]} cannot be executed: {error.strerror}") from error
-    finally:
-        for number in moved:
-            os.close(number)
-    point("launched")
-    return Child(pid)
+    for number, given in enumerate(descriptors, FIRST_DESCRIPTOR):
+        if isinstance(given, Path):
+            actions.append((os.POSIX_SPAWN_OPEN, number, str(given), os.O_PATH | os.O_DIRECTORY, 0))
+        else:
+            actions.append((os.POSIX_SPAWN_DUP2, given, number))
+    return actions
 
 
 def _inheritable() -> list[int]:

@@ -21,6 +21,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from hypercontainer.errors import HypervisorError, InvalidRequest, Unsupported
+from hypercontainer.hypervisors import _mounts
 from hypercontainer.model.machine import Share
 from hypercontainer.process import ProcessId, find_program
 
@@ -76,10 +77,27 @@ def is_possible() -> bool:
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
+def enter(run_dir: Path, shares: Sequence[Share]) -> None:
+    """Give the calling thread a namespace with ``shares``; its descriptors lead to what the daemon sees."""
+    directory = run_dir / DIRECTORY
+    try:
+        _mounts.unshare_mounts()
+        _mounts.bind(str(directory), str(directory), _mounts.MS_RDONLY | _mounts.MS_NOSYMFOLLOW)
+        for share in shares:
+            _mounts.bind(str(share.path), str(directory / share.name), _flags(share))
+    except OSError as error:
+        raise HypervisorError(f"cannot share {error.filename}: {error.strerror}") from error
+
+
+def can_enter() -> bool:
+    """Whether ``enter`` is possible: a process with threads can make no user namespace."""
+    return os.geteuid() == 0 and is_possible()
+
+
 def command(
     vmm: Sequence[str], run_dir: Path, shares: Sequence[Share], *, descriptor: int | None
 ) -> list[str]:
-    """The command that becomes ``vmm``, in a namespace with ``shares``.
+    """The command that becomes ``vmm``, in a namespace with ``shares``, of a daemon that is not root's.
 
     ``descriptor`` is made anew there: one of the daemon's leads to what the daemon sees.
     """
@@ -131,6 +149,12 @@ def _unshare() -> list[str]:
 def _options(share: Share) -> str:
     """Neither devices nor set-user-ID: what a guest makes there means nothing to the host's programs."""
     return ("ro," if share.read_only else "") + "nodev,nosuid,nosymfollow"
+
+
+def _flags(share: Share) -> int:
+    """The same as ``_options``."""
+    flags = _mounts.MS_NODEV | _mounts.MS_NOSUID | _mounts.MS_NOSYMFOLLOW
+    return flags | (_mounts.MS_RDONLY if share.read_only else 0)
 
 
 def _make_entry(run_dir: Path, share: Share) -> None:

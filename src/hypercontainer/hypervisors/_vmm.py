@@ -8,6 +8,7 @@ import os
 import socket
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 
 from hypercontainer.errors import HypervisorError, InvalidRequest, Unsupported
@@ -87,9 +88,9 @@ class VmmHypervisor(Hypervisor):
     title: str  # what messages call the VMM
     run_dir_descriptor: int | None = None  # under which the VMM has its run directory
 
-    @abstractmethod
-    def _inherit(self, run_dir: Path, held: contextlib.ExitStack) -> int:
-        """The descriptor that the VMM gets as CONTROL_DESCRIPTOR, kept open by ``held``."""
+    def _inherit(self, run_dir: Path, held: contextlib.ExitStack) -> int | Path:
+        """What the VMM gets as CONTROL_DESCRIPTOR: a descriptor that ``held`` keeps open, or a directory."""
+        return run_dir
 
     @abstractmethod
     def _environment(self, config: MachineConfig) -> dict[str, str]:
@@ -128,6 +129,7 @@ class VmmHypervisor(Hypervisor):
                 output=output,
                 descriptors=self._descriptors(config, run_dir, held),
                 environment={**self._environment(config), "HYPER_MACHINE": str(run_dir)},
+                settle=partial(self._settle, config, run_dir),
             )
         try:
             save_process(run_dir, child.process)
@@ -148,7 +150,14 @@ class VmmHypervisor(Hypervisor):
         if not _shares.is_possible():
             return [program, *self._alone(self.command(config, run_dir))[1:]]
         vmm = [program, *self.command(config, run_dir)[1:]]
+        if _shares.can_enter():
+            return vmm
         return _shares.command(vmm, run_dir, config.shares, descriptor=self.run_dir_descriptor)
+
+    def _settle(self, config: MachineConfig, run_dir: Path) -> None:
+        """In the thread that starts the VMM: what it is to have of its own."""
+        if _shares.can_enter():
+            _shares.enter(run_dir, config.shares)
 
     def _alone(self, command: list[str]) -> list[str]:
         """``command`` for a VMM that can have no namespace of its own, and so nothing in its share."""
@@ -161,7 +170,9 @@ class VmmHypervisor(Hypervisor):
             return None
         return self._machine_of(config, run_dir, process)
 
-    def _descriptors(self, config: MachineConfig, run_dir: Path, held: contextlib.ExitStack) -> Sequence[int]:
+    def _descriptors(
+        self, config: MachineConfig, run_dir: Path, held: contextlib.ExitStack
+    ) -> Sequence[int | Path]:
         channel = held.enter_context(_processes.listen(run_dir / CHANNEL))
         nics = [held.enter_context(_connect_nic(nic)) for nic in _sockets(config.nics)]
         return [channel.fileno(), self._inherit(run_dir, held), *(nic.fileno() for nic in nics)]

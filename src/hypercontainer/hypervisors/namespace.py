@@ -157,10 +157,8 @@ class Namespace(VmmHypervisor, name="namespace", order=0):
     def _prepare(self, config: MachineConfig, run_dir: Path) -> None:
         unpack(config.initramfs.read_bytes(), run_dir / ROOT)
 
-    def _inherit(self, run_dir: Path, held: contextlib.ExitStack) -> int:
-        descriptor = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        held.callback(os.close, descriptor)
-        return descriptor
+    def _settle(self, config: MachineConfig, run_dir: Path) -> None:
+        """Its command makes all its namespaces."""
 
     def _environment(self, config: MachineConfig) -> dict[str, str]:
         return {"PATH": os.environ.get("PATH", os.defpath)} | {

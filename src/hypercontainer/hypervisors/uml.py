@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from hypercontainer.errors import HypervisorError, Unsupported
-from hypercontainer.hypervisors import _mconsole, _probe, _shares
+from hypercontainer.hypervisors import _mconsole, _mounts, _probe, _shares
 from hypercontainer.hypervisors._vmm import (
     CHANNEL_DESCRIPTOR,
     CONTROL_DESCRIPTOR,
@@ -131,10 +131,10 @@ class Uml(VmmHypervisor, name="uml", order=3):
                 hint=f"mount -o remount,size=... {directory}",
             )
 
-    def _inherit(self, run_dir: Path, held: contextlib.ExitStack) -> int:
-        descriptor = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        held.callback(os.close, descriptor)
-        return descriptor
+    def _settle(self, config: MachineConfig, run_dir: Path) -> None:
+        """UML, which wants its addresses to be the same each time, would execute itself once more for it."""
+        super()._settle(config, run_dir)
+        _mounts.fix_addresses()
 
     def _prepare(self, config: MachineConfig, run_dir: Path) -> None:
         _link(run_dir / INITRAMFS, config.initramfs)

@@ -194,10 +194,8 @@ class Xen(VmmHypervisor, name="xen", order=2):
         command = self.command(config, run_dir)
         return [self._program(config), *command[1:], f'type = "{self._kind}"']
 
-    def _inherit(self, run_dir: Path, held: contextlib.ExitStack) -> int:
-        descriptor = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        held.callback(os.close, descriptor)
-        return descriptor
+    def _settle(self, config: MachineConfig, run_dir: Path) -> None:
+        """It has no share."""
 
     def _environment(self, config: MachineConfig) -> dict[str, str]:
         return {**_xl.environment(), "PYTHONPATH": str(Path(__file__).parents[2])}
