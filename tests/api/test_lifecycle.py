@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from hypercontainer.engine import engine as engine_module
 from hypercontainer.engine import output as output_module
+from hypercontainer.engine import recovery as recovery_module
 from hypercontainer.engine.engine import Engine
 from hypercontainer.errors import (
     Conflict,
@@ -295,7 +295,7 @@ async def test_an_empty_machine_runs_until_it_is_stopped(engine: Engine) -> None
 async def test_verbs_wait_for_a_pod_that_the_new_daemon_has_not_reached_yet(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "_RECOVERY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(recovery_module, "_TIMEOUT_S", 0.1)
     async with an_engine(root) as engine:
         pod = await running(engine, shell("cat; exit 7", stdin=True))
         exec_ = await engine.create_exec(pod, ExecSpec(command=("sh", "-c", "sleep 1; exit 3")))
@@ -328,7 +328,7 @@ async def test_verbs_wait_for_a_pod_that_the_new_daemon_has_not_reached_yet(
 async def test_who_waits_for_what_is_lost_in_recovery_is_told_so(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "_RECOVERY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(recovery_module, "_TIMEOUT_S", 0.1)
     async with an_engine(root) as engine:
         pod = await running(engine, {})
         exec_ = await engine.create_exec(pod, ExecSpec(command=SLEEP))

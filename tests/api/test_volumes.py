@@ -272,7 +272,7 @@ async def test_a_container_that_was_removed_by_a_dead_hyperd_gives_its_volumes_b
         await engine.create_pod(a_spec({"name": "stays"}, goes, name="p", volumes=volumes))
         await engine.start_pod("p")
         await engine.stop_container("goes")
-        (pod,) = engine._pods.values()
+        (pod,) = engine._pods.live()
         pod.forget(pod.containers[1])  # and then it dies
     async with an_engine(root) as engine:
         assert shared(engine) == set()

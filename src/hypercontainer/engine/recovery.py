@@ -1,21 +1,119 @@
-"""After a restart of the daemon: a pod that was left in the middle goes where its record says."""
+"""After a restart of the daemon: every pod that was left in the middle goes where its record says.
+
+What no record knows, because hyperd died between two steps, is ended and removed: machines, addresses, files.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
 
 from hypercontainer.engine import endings, launch, lifecycle, mounting, replacement
+from hypercontainer.engine.host import Host
 from hypercontainer.engine.pod import Pod
-from hypercontainer.engine.records import Pause
+from hypercontainer.engine.pods import Pods
+from hypercontainer.engine.records import ContainerRecord, Pause
 from hypercontainer.errors import HyperError
+from hypercontainer.files import remove_tree
+from hypercontainer.hypervisors import base
 from hypercontainer.hypervisors.base import Machine
 
 logger = logging.getLogger(__name__)
 
+_TIMEOUT_S = 5.0  # before hyperd answers; a guest that takes longer is waited for beside the others
 
-async def recover(pod: Pod, others: Mapping[str, Pod]) -> None:
+
+async def recover(host: Host) -> Pods:
+    """Read the records, find the machines that run, and clear away what belongs to nobody."""
+    await host.images.collect()
+    pods = _read_records(host)
+    await _end_orphans(host, pods)
+    await host.templates.clear_drafts()
+    await _reconcile_network(host, pods)
+    await _recover_pods(host, pods)
+    _remove_strays(host, pods)
+    return pods
+
+
+def _read_records(host: Host) -> Pods:
+    pods = Pods()
+    containers: dict[str, list[ContainerRecord]] = {}
+    for container in host.records.containers():
+        containers.setdefault(container.pod, []).append(container)
+    for record in host.records.pods():
+        own = sorted(containers.get(record.id, []), key=lambda container: container.index)
+        pods.add(Pod(host, record, own))
+    owners = {c.record.id: pod for pod in pods.by_id.values() for c in pod.containers}
+    for exec_ in host.records.execs():
+        owners[exec_.container].execs.restore(exec_)
+    return pods
+
+
+async def _end_orphans(host: Host, pods: Pods) -> None:
+    """End VMMs of ours that no record knows: hyperd died between two steps."""
+    known = [host.paths.machines / name for name in _machines(pods)]
+    for run_dir in await base.end_orphans(host.paths.machines, known):
+        logger.warning("ended machine %s, which no pod owns", run_dir.name)
+
+
+async def _reconcile_network(host: Host, pods: Pods) -> None:
+    """Pods that run keep their leases; the network holds those and no others."""
+    for pod in pods.by_id.values():
+        if pod.record.target == "running" and pod.record.lease is not None:
+            host.leases[pod.id] = pod.record.lease
+    try:
+        await host.networks.reconcile(list(host.leases.values()))
+    except HyperError as error:
+        logger.warning("the network could not be put in order: %s", error.message)
+
+
+async def _recover_pods(host: Host, pods: Pods) -> None:
+    """All at once; whoever has a guest that hangs keeps nobody else waiting."""
+    recovering = [
+        host.tasks.start(_try_to_recover(pod, pods), name=f"recover {pod.record.name}")
+        for pod in pods.by_id.values()
+    ]
+    if recovering:
+        await asyncio.wait(recovering, timeout=_TIMEOUT_S)
+
+
+def _remove_strays(host: Host, pods: Pods) -> None:
+    """Remove directories of pods and machines that no record knows, and files that were not completed."""
+    for directory, known in (
+        (host.paths.machines, _machines(pods)),
+        (host.paths.pods, set(pods.by_id)),
+    ):
+        for stray in directory.iterdir():
+            if stray.name not in known:
+                remove_tree(stray)
+    for draft in host.paths.cache.rglob(".*"):  # what gets its name when it is complete
+        draft.unlink(missing_ok=True)
+
+
+def _machines(pods: Pods) -> set[str]:
+    """The names of the machines that pods have, which are those of their run directories."""
+    return {pod.record.machine for pod in pods.by_id.values() if pod.record.machine}
+
+
+# --- One pod ---
+
+
+async def _try_to_recover(pod: Pod, pods: Pods) -> None:
+    """One pod that cannot be recovered is no reason to serve none."""
+    pod.recovered.clear()
+    try:
+        await _recover_pod(pod, pods.by_id)
+    except HyperError as error:
+        logger.error("pod %s could not be recovered: %s", pod.record.name, error.message)
+    except Exception:
+        logger.exception("pod %s could not be recovered", pod.record.name)
+    finally:
+        pod.recovered.set()
+
+
+async def _recover_pod(pod: Pod, others: Mapping[str, Pod]) -> None:
     """Bring a pod that an earlier daemon left in the middle to where its record says.
 
     ``others`` are all pods by id: a replacement that was cut short concerns two.
