@@ -23,76 +23,55 @@ from hypercontainer.model.network import AllowLists, Lease, NicLease, PortMappin
 from hypercontainer.network import filters
 from hypercontainer.network.filters import Element
 
+# What changes with the pods.
+_SETS = """\
+  map published {
+    type inet_proto . inet_service : ipv4_addr . inet_service
+  }
+  map published_at {
+    type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+  }
+  set guarded {
+    type ipv4_addr
+  }
+  set internal {
+    type ipv4_addr . ipv4_addr
+    flags interval
+  }
+  set external {
+    type ipv4_addr . inet_proto . inet_service . ipv4_addr
+    flags interval
+  }
+"""
+
+# Numbers, not names, for priorities, in all chains: nft 1.0.6 knows no "dstnat" in an output chain.
+_PUBLISHING = """\
+  chain publish {
+    dnat ip to ip daddr . meta l4proto . th dport map @published_at
+    dnat ip to meta l4proto . th dport map @published
+  }
+  chain prerouting {
+    type nat hook prerouting priority -100; policy accept;
+    fib daddr type local jump publish
+  }
+  chain output {
+    type nat hook output priority -100; policy accept;
+    fib daddr type local jump publish
+  }
+"""
+
 
 def table(bridge: str, subnet: IPv4Network) -> str:
     """The whole table, without pods.  Replaces one that is there in the same transaction."""
-    # Numbers, not names, for priorities: nft 1.0.6 knows no "dstnat" in an output chain.
-    return f"""\
-table ip {bridge}
-delete table ip {bridge}
-table ip {bridge} {{
-  map published {{
-    type inet_proto . inet_service : ipv4_addr . inet_service
-  }}
-  map published_at {{
-    type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
-  }}
-  set guarded {{
-    type ipv4_addr
-  }}
-  set internal {{
-    type ipv4_addr . ipv4_addr
-    flags interval
-  }}
-  set external {{
-    type ipv4_addr . inet_proto . inet_service . ipv4_addr
-    flags interval
-  }}
-  chain raw {{
-    type filter hook prerouting priority -300; policy accept;
-    comment "route_localnet opens the host's loopback to the bridge: close it to the pods"
-    iifname "{bridge}" ip daddr 127.0.0.0/8 counter drop
-  }}
-  chain publish {{
-    dnat ip to ip daddr . meta l4proto . th dport map @published_at
-    dnat ip to meta l4proto . th dport map @published
-  }}
-  chain prerouting {{
-    type nat hook prerouting priority -100; policy accept;
-    fib daddr type local jump publish
-  }}
-  chain output {{
-    type nat hook output priority -100; policy accept;
-    fib daddr type local jump publish
-  }}
-  chain guard {{
-    type filter hook postrouting priority 0; policy accept;
-    comment "after every DNAT and before any masquerade: who asks, and what, as it is"
-    oifname != "{bridge}" accept
-    ip daddr != @guarded accept
-    ct state established,related accept
-    ip daddr . ip saddr @internal accept
-    ip daddr . meta l4proto . th dport . ip saddr @external accept
-    counter drop
-  }}
-  chain postrouting {{
-    type nat hook postrouting priority 100; policy accept;
-    ip saddr {subnet} oifname != "{bridge}" masquerade
-    ip saddr 127.0.0.0/8 oifname "{bridge}" masquerade
-    ip saddr {subnet} oifname "{bridge}" ct status dnat masquerade
-  }}
-  chain forward {{
-    type filter hook forward priority 0; policy accept;
-    oifname "{bridge}" tcp flags syn tcp option maxseg size set rt mtu
-    iifname "{bridge}" tcp flags syn tcp option maxseg size set rt mtu
-    iifname "{bridge}" accept
-    oifname "{bridge}" ct state established,related accept
-    oifname "{bridge}" ct status dnat accept
-    oifname "{bridge}" ip daddr @guarded accept
-    oifname "{bridge}" drop
-  }}
-}}
-"""
+    parts = (
+        _SETS,
+        _raw_chain(bridge),
+        _PUBLISHING,
+        _guard_chain(bridge),
+        _postrouting_chain(bridge, subnet),
+        _forward_chain(bridge),
+    )
+    return f"table ip {bridge}\ndelete table ip {bridge}\ntable ip {bridge} {{\n{''.join(parts)}}}\n"
 
 
 def remove_tables(bridge: str, *, filtered: bool) -> str:
@@ -123,6 +102,61 @@ def remove(bridge: str, found: Iterable[Element]) -> str:
     return add(bridge, found) + "".join(
         f"delete element {each.family} {bridge} {each.set} {{ {each.text} }}\n" for each in found
     )
+
+
+def _raw_chain(bridge: str) -> str:
+    """Nothing that pods send comes to the loopback of the host."""
+    return f"""\
+  chain raw {{
+    type filter hook prerouting priority -300; policy accept;
+    comment "route_localnet opens the host's loopback to the bridge: close it to the pods"
+    iifname "{bridge}" ip daddr 127.0.0.0/8 counter drop
+  }}
+"""
+
+
+def _guard_chain(bridge: str) -> str:
+    """White lists: a guarded pod is reached only by who is on its list."""
+    return f"""\
+  chain guard {{
+    type filter hook postrouting priority 0; policy accept;
+    comment "after every DNAT and before any masquerade: who asks, and what, as it is"
+    oifname != "{bridge}" accept
+    ip daddr != @guarded accept
+    ct state established,related accept
+    ip daddr . ip saddr @internal accept
+    ip daddr . meta l4proto . th dport . ip saddr @external accept
+    counter drop
+  }}
+"""
+
+
+def _postrouting_chain(bridge: str, subnet: IPv4Network) -> str:
+    """The host's address for packets whose answers have to come back through the host."""
+    return f"""\
+  chain postrouting {{
+    type nat hook postrouting priority 100; policy accept;
+    ip saddr {subnet} oifname != "{bridge}" masquerade
+    ip saddr 127.0.0.0/8 oifname "{bridge}" masquerade
+    ip saddr {subnet} oifname "{bridge}" ct status dnat masquerade
+  }}
+"""
+
+
+def _forward_chain(bridge: str) -> str:
+    """Pods send as they like, in segments that fit the route; to them come answers and published ports."""
+    return f"""\
+  chain forward {{
+    type filter hook forward priority 0; policy accept;
+    oifname "{bridge}" tcp flags syn tcp option maxseg size set rt mtu
+    iifname "{bridge}" tcp flags syn tcp option maxseg size set rt mtu
+    iifname "{bridge}" accept
+    oifname "{bridge}" ct state established,related accept
+    oifname "{bridge}" ct status dnat accept
+    oifname "{bridge}" ip daddr @guarded accept
+    oifname "{bridge}" drop
+  }}
+"""
 
 
 def _published(lease: Lease, port: PortMapping) -> Element:
