@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.crash.site import Site
-from tests.e2e.hyper import Result
+from tests.support.commands import Result
 from tests.support.images import Member, cached_busybox_layer, docker_archive, layer
 from tests.support.registry import PASSWORD, USER, RegistryServer, running_registry
 

@@ -22,7 +22,8 @@ from hypercontainer.hypervisors.namespace import cgroup_prefix
 from hypercontainer.model.rest import PodState
 from hypercontainer.network import subnets
 from hypercontainer.process import ProcessId
-from tests.e2e.hyper import DAEMON, Hyper, Result
+from tests.e2e.hyper import DAEMON, Hyper
+from tests.support.commands import Result
 from tests.support.processes import see, seen
 
 MANY = 1_000_000  # points; no verb has so many

@@ -29,7 +29,7 @@ from tests.crash.images import (
     remove_pulled,
 )
 from tests.crash.site import Site
-from tests.e2e.hyper import Result
+from tests.support.commands import Result
 
 LINES = 6
 PRINT = f"for i in $(seq {LINES}); do echo out $i; echo err $i >&2; usleep 3000; done; exit 7"

@@ -24,6 +24,7 @@ from typing import Any
 from hypercontainer.client import is_listening
 from hypercontainer.client.start import RUNS_ALREADY
 from hypercontainer.config import Paths
+from tests.support.commands import Result
 from tests.support.preloaded import Preloaded
 from tests.support.processes import SESSION, hyperds
 from tests.support.waiting import PATIENCE_S
@@ -31,23 +32,6 @@ from tests.support.waiting import PATIENCE_S
 PROGRAM = [sys.executable, "-m", "hypercontainer"]
 DAEMON = [sys.executable, "-m", "hypercontainer.daemon"]
 _ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[a-zA-Z]")
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a command left."""
-
-    status: int
-    stdout: bytes
-    stderr: bytes
-
-    @property
-    def out(self) -> str:
-        return self.stdout.decode()
-
-    @property
-    def err(self) -> str:
-        return self.stderr.decode()
 
 
 @dataclass(kw_only=True)
@@ -119,7 +103,7 @@ class Hyper:
     def __call__(self, *words: str, stdin: bytes | None = None, timeout: float = 90) -> Result:
         """Run ``hyper WORDS`` to its end."""
         if self.preloaded:
-            return Result(*self.preloaded.run(words, self.variables(), stdin=stdin, timeout=timeout))
+            return self.preloaded.run(words, self.variables(), stdin=stdin, timeout=timeout)
         done = subprocess.run(
             [*PROGRAM, *words],
             input=stdin,

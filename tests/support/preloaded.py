@@ -16,17 +16,12 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from hypercontainer.cli import main
+from tests.support.commands import Result
 
 _MESSAGE_SIZE = 1 << 16
-
-
-class Ended(NamedTuple):
-    status: int
-    stdout: bytes
-    stderr: bytes
 
 
 class Preloaded:
@@ -42,7 +37,7 @@ class Preloaded:
 
     def run(
         self, words: Sequence[str], variables: Mapping[str, str], *, stdin: bytes | None, timeout: float
-    ) -> Ended:
+    ) -> Result:
         """``hyper WORDS`` to its end; raises TimeoutError, and then nothing of it is left."""
         message = json.dumps([words, dict(variables)]).encode()
         self._connection.settimeout(timeout)
@@ -61,7 +56,7 @@ class Preloaded:
                 raise
             out.seek(0)
             err.seek(0)
-            return Ended(status, out.read(), err.read())
+            return Result(status, out.read(), err.read())
 
     def close(self) -> None:
         self._connection.close()

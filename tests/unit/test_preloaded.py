@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.hyper import PROGRAM, Hyper
-from tests.support.preloaded import Ended, Preloaded
+from tests.support.commands import Result
+from tests.support.preloaded import Preloaded
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_it_prints_and_ends_as_the_program_does(
     )
     for _ in range(2):
         ended = preloaded.run(words, variables, stdin=stdin, timeout=30)
-        assert ended == Ended(done.returncode, done.stdout, done.stderr)
+        assert ended == Result(done.returncode, done.stdout, done.stderr)
 
 
 def test_each_has_an_environment_of_its_own(preloaded: Preloaded, variables: dict[str, str]) -> None:
