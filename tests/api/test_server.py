@@ -49,6 +49,16 @@ def server(tmp_path: Path, seen: Seen) -> Iterator[Serving]:
 
 def some_routes(seen: Seen) -> Routes:
     routes = Routes()
+    add_answers(routes)
+    add_waits(routes, seen)
+    add_bodies(routes, seen)
+    add_streams(routes, seen)
+    add_upgrade(routes, seen)
+    return routes
+
+
+def add_answers(routes: Routes) -> None:
+    """What is answered at once: well, badly, or with much."""
 
     @routes.get("/number/{number}")
     def number(_: object, number: str) -> WaitView:
@@ -61,6 +71,14 @@ def some_routes(seen: Seen) -> Routes:
     @routes.get("/broken")
     def broken(_: object) -> str:
         raise ZeroDivisionError("secret of the inside")
+
+    @routes.get("/large")
+    def large(_: object) -> str:
+        return "x" * (8 << 20)
+
+
+def add_waits(routes: Routes, seen: Seen) -> None:
+    """What takes its time; of these, reads end with their client, and verbs are finished."""
 
     @routes.get("/hold")
     async def hold(_: object) -> str:
@@ -84,6 +102,10 @@ def some_routes(seen: Seen) -> Routes:
         await asyncio.sleep(0.3)
         return "rested"
 
+
+def add_bodies(routes: Routes, seen: Seen) -> None:
+    """What is sent in: read whole, not at all, or so slowly that the client has to wait."""
+
     @routes.post("/count")
     async def count(_: object, body: Body) -> int:
         async for chunk in body:
@@ -102,6 +124,10 @@ def some_routes(seen: Seen) -> Routes:
             seen.started.set()
             await asyncio.sleep(30)
         return ""
+
+
+def add_streams(routes: Routes, seen: Seen) -> None:
+    """What comes in chunks: to its end, with an error, or for longer than anybody reads."""
 
     @routes.get("/ticks")
     def ticks(_: object) -> Stream:
@@ -141,9 +167,9 @@ def some_routes(seen: Seen) -> Routes:
 
         return Stream(chunks=zeros(), content_type="text/plain")
 
-    @routes.get("/large")
-    def large(_: object) -> str:
-        return "x" * (8 << 20)
+
+def add_upgrade(routes: Routes, seen: Seen) -> None:
+    """A connection that changes hands: what comes goes back between < and >."""
 
     @routes.post("/echo", upgrade=True)
     async def echo(_: object, request: Request, *, refuse: bool = False) -> Upgrade:
@@ -156,8 +182,6 @@ def some_routes(seen: Seen) -> Routes:
             await client.write(b"end")
 
         return Upgrade(protocol="hyper", serve=serve, close=seen.closed.set)
-
-    return routes
 
 
 def test_requests_take_turns_on_one_connection(server: Serving) -> None:
