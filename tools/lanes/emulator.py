@@ -29,6 +29,7 @@ OPTIONS = (
     *("--target-list=x86_64-softmmu", "--with-devices-x86_64=lane", "--without-default-devices"),
     *("--without-default-features", "--enable-system", "--enable-tcg", "--enable-fdt=system"),
     *("--audio-drv-list=", "--with-git-submodules=ignore", "--disable-werror"),
+    "-Doptimization=3",  # a lane takes 0.86 of the time
 )
 
 
