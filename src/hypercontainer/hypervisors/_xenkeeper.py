@@ -22,12 +22,12 @@ import sys
 import termios
 import time
 import tty
-from typing import TYPE_CHECKING
 
 from hypercontainer.hypervisors._xenring import EventChannel, Ring, RingError, map_pages
 from hypercontainer.hypervisors._xenstore import Store
 
-if TYPE_CHECKING:
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing costs as much to import as sockets and signals
     from _typeshed import HasFileno
 
 READY = "ready"

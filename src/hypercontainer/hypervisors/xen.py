@@ -178,7 +178,7 @@ class Xen(VmmHypervisor, name="xen", order=2):
         return machine
 
     async def end_strays(self, machines: Path, known: Collection[Path]) -> list[Path]:
-        if not SOCKET.exists() or not machines.is_dir():
+        if not Path(SOCKET).exists() or not machines.is_dir():
             return []
         strays = [run_dir for run_dir in machines.iterdir() if run_dir not in known and _xl.find(run_dir)]
         for run_dir in strays:
