@@ -30,6 +30,13 @@ PACKAGE = "util-linux"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 
+_FLAGS = {
+    "ro": _mounts.MS_RDONLY,
+    "nodev": _mounts.MS_NODEV,
+    "nosuid": _mounts.MS_NOSUID,
+    "nosymfollow": _mounts.MS_NOSYMFOLLOW,
+}
+
 # $1: the run directory; $2: a descriptor that becomes it, as this namespace sees it, or empty; then options,
 # name and path of each share up to "--", then the VMM's command line.
 _SCRIPT = r"""
@@ -82,9 +89,9 @@ def enter(run_dir: Path, shares: Sequence[Share]) -> None:
     directory = run_dir / DIRECTORY
     try:
         _mounts.unshare_mounts()
-        _mounts.bind(str(directory), str(directory), _mounts.MS_RDONLY | _mounts.MS_NOSYMFOLLOW)
+        _mounts.bind(str(directory), str(directory), _flags("ro,nosymfollow"))
         for share in shares:
-            _mounts.bind(str(share.path), str(directory / share.name), _flags(share))
+            _mounts.bind(str(share.path), str(directory / share.name), _flags(_options(share)))
     except OSError as error:
         raise HypervisorError(f"cannot share {error.filename}: {error.strerror}") from error
 
@@ -151,10 +158,9 @@ def _options(share: Share) -> str:
     return ("ro," if share.read_only else "") + "nodev,nosuid,nosymfollow"
 
 
-def _flags(share: Share) -> int:
-    """The same as ``_options``."""
-    flags = _mounts.MS_NODEV | _mounts.MS_NOSUID | _mounts.MS_NOSYMFOLLOW
-    return flags | (_mounts.MS_RDONLY if share.read_only else 0)
+def _flags(options: str) -> int:
+    """Options of mount(8) as mount(2) has them."""
+    return sum(_FLAGS[option] for option in options.split(","))
 
 
 def _make_entry(run_dir: Path, share: Share) -> None:
