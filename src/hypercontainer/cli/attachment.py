@@ -7,12 +7,15 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 from hypercontainer.cli import output
 from hypercontainer.cli.terminal import Abandoned, AttachedStreams, ConnectionLost, Detached, OutputClosed
 from hypercontainer.client import Attached, Client, Seen, Stopped
 from hypercontainer.errors import Unavailable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 ABANDONED = 130
 OUTPUT_CLOSED = 128 + signal.SIGPIPE

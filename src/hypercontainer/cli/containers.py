@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterable
-from typing import Any
 
 from hypercontainer.cli import output
 from hypercontainer.cli.parser import Command, add_format
 from hypercontainer.cli.pods import each
 from hypercontainer.client import Client, Record
 from hypercontainer.errors import ContainerNotFound, ExecNotFound, InvalidRequest, InvalidState, PodNotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _DETACH_KEYS = "ctrl-p,ctrl-q"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from typing import Any
 
 from hypercontainer.cli import spec
 from hypercontainer.cli.parser import Command, positive
@@ -13,6 +12,10 @@ from hypercontainer.cli.running import create_pod
 from hypercontainer.cli.timeline import ClientMarks
 from hypercontainer.client import Client
 from hypercontainer.errors import HyperError, InvalidRequest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # --- vm ---
 

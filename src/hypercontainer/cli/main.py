@@ -10,11 +10,13 @@ import os  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
 from contextlib import suppress  # noqa: E402
-from typing import TYPE_CHECKING, NoReturn  # noqa: E402
 
 from hypercontainer.errors import HyperError  # noqa: E402
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from hypercontainer.cli.parser import Command
 
 # Verb: its module in this package, and what `hyper --help` says of it.

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
 
 from hypercontainer.cli import mounts
 from hypercontainer.cli.mounts import Targets, Volumes
 from hypercontainer.errors import InvalidRequest
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 _VOLUME_FORM = "for example /data:/data, ./site:/srv:ro, cache:/var/cache or /scratch"

@@ -6,12 +6,13 @@ import os
 import posixpath
 import re
 import zlib
-from typing import TYPE_CHECKING, Any
 
 from hypercontainer.errors import InvalidRequest
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
 _SHARE = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[^:/\s\[\]]+):/\S*")
 _TMPFS_OPTIONS = {

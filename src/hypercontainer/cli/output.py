@@ -11,9 +11,12 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TextIO
 
 from hypercontainer.errors import HyperError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TextIO
 
 SHORT = 12  # digits of an id that people see
 _MINIMUM_WIDTH = 10  # Docker's tabwriter: cells of at least ten, three spaces between

@@ -6,22 +6,37 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 USAGE_STATUS = 125  # as Docker's for a command line that makes no sense
 
 
-class Command(NamedTuple):
+class Command:
     """A verb: how it is written, what it does, and by whom."""
 
-    usage: str  # what stands behind ``hyper``
-    description: str
-    arguments: Callable[[argparse.ArgumentParser], object]
-    run: Callable[[argparse.Namespace], int]
-    examples: str = ""
-    failure_status: int = 1  # of an error of hyper's own; verbs that pass an exit code on use 125
-    short_help: bool = True  # whether -h is help: ``run`` needs it for --hostname, as Docker's does
-    words_follow: bool = False  # what follows the first word is not ours: IMAGE [COMMAND...]
+    def __init__(
+        self,
+        *,
+        usage: str,  # what stands behind ``hyper``
+        description: str,
+        arguments: Callable[[argparse.ArgumentParser], object],
+        run: Callable[[argparse.Namespace], int],
+        examples: str = "",
+        failure_status: int = 1,  # of an error of hyper's own; verbs that pass an exit code on use 125
+        short_help: bool = True,  # whether -h is help: ``run`` needs it for --hostname, as Docker's does
+        words_follow: bool = False,  # what follows the first word is not ours: IMAGE [COMMAND...]
+    ) -> None:
+        self.usage = usage
+        self.description = description
+        self.arguments = arguments
+        self.run = run
+        self.examples = examples
+        self.failure_status = failure_status
+        self.short_help = short_help
+        self.words_follow = words_follow
 
 
 class Parser(argparse.ArgumentParser):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from hypercontainer.errors import InvalidRequest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # An address, ports and a protocol, and nothing that a file's name would need: -p 8080:80, -p [::1]::53/udp
 _LOOKS_PUBLISHED = re.compile(r"(\[[0-9a-fA-F:.%]*\]:|[0-9.]+:)?(\d*(-\d+)?:)?\d+(-\d+)?(/[a-z]+)?")

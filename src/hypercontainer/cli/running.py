@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from hypercontainer.cli import spec
 from hypercontainer.cli.parser import Command
@@ -16,6 +15,10 @@ from hypercontainer.cli.terminal import DETACH_KEYS, parse_detach_keys
 from hypercontainer.cli.timeline import ClientMarks
 from hypercontainer.client import Client, Record
 from hypercontainer.errors import HyperError, ImageNotFound, InvalidRequest, NotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def _run_arguments(parser: argparse.ArgumentParser) -> None:

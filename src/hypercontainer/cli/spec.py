@@ -6,15 +6,16 @@ import argparse
 import math
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
 
 from hypercontainer.cli import output
 from hypercontainer.cli.ports import looks_published, published
 from hypercontainer.cli.sizes import memory_mib, size_bytes
 from hypercontainer.errors import InvalidRequest, Unsupported
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
 PODFILE_ENDINGS = (".json", ".yaml", ".yml")
 

@@ -19,13 +19,16 @@ import termios
 import time
 import tty
 from collections.abc import Iterator
-from typing import Any, NoReturn
 
 from hypercontainer.cli.stdin import KeptInput
 from hypercontainer.client import Attached, Seen, error_from, sockets
 from hypercontainer.client.sockets import BareSocket
 from hypercontainer.errors import InvalidRequest, Unavailable
 from hypercontainer.model import frames
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 # The kinds of model.rest.StreamKind, which the command line does not import: msgspec costs 25 ms.
 STDIN, STDOUT, STDERR, EXIT, RESIZE, STDIN_END, SIGNAL, ERROR, TIMELINE, STDIN_TAKEN = range(10)

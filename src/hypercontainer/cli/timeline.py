@@ -10,19 +10,25 @@ import re
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TextIO
 
 from hypercontainer.cli import output
 from hypercontainer.cli.parser import columns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TextIO
 
 _BAR = 30  # columns
 _START_FIELD = 22  # of /proc/PID/stat, counted from 1 (proc(5)): clock ticks since boot
 
 
-class Moment(NamedTuple):
-    at_ns: int
-    where: str  # "hyper", "hyperd" or "guest"
-    name: str
+class Moment:
+    """What happened ``where``: in "hyper", "hyperd" or "guest"."""
+
+    def __init__(self, at_ns: int, where: str, name: str) -> None:
+        self.at_ns = at_ns
+        self.where = where
+        self.name = name
 
 
 class ClientMarks:
@@ -50,7 +56,11 @@ class ClientMarks:
             Moment(mark["at_ns"], "guest" if mark["inside"] else "hyperd", _shortened(mark["name"]))
             for mark in timeline["marks"]
         ]
-        render(sorted(self._moments + theirs), file=file or sys.stderr)
+        render(sorted(self._moments + theirs, key=_at_ns), file=file or sys.stderr)
+
+
+def _at_ns(moment: Moment) -> int:
+    return moment.at_ns
 
 
 def _shortened(name: str) -> str:

@@ -7,11 +7,14 @@ import json
 import os
 import struct
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from hypercontainer import errors
 from hypercontainer.client.sockets import BareSocket, peer_credentials
 from hypercontainer.errors import HyperError, Unavailable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 READ_SIZE = 1 << 18
 _MAX_HEAD = 1 << 16
@@ -20,7 +23,7 @@ _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
-class Record(dict[str, Any]):
+class Record(dict[str, "Any"]):
     """A JSON object of an answer; its keys can be read as attributes too."""
 
     def __getattr__(self, name: str) -> Any:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, TYPE_CHECKING
 
 from hypercontainer.client.http import Download, Record, encode, progress, quoted
 from hypercontainer.client.streams import Attached, LogFrame, Seen, log_frames
 from hypercontainer.errors import InvalidRequest
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import IO
+
     from hypercontainer.client import Client
     from hypercontainer.model.pod import AddedContainer, ExecSpec, PodSpec
     from hypercontainer.tarstream import Readable
@@ -219,7 +221,7 @@ class Containers(_Noun):
 
     def attach_again(self, name: str, seen: Seen, *, timeline: bool = False) -> Attached:
         """Go on behind what was ``seen`` through a connection that hyperd's death has ended."""
-        query = {"timeline": timeline, **seen._asdict()}
+        query = {"timeline": timeline, **seen.query()}
         return self._client.upgrade(_at("containers", name, "attach"), query=query)
 
     def create_exec(self, name: str, spec: ExecSpec | Mapping[str, object]) -> Record:
@@ -248,7 +250,7 @@ class Execs(_Noun):
 
     def attach_again(self, exec_id: str, seen: Seen) -> Attached:
         """Go on behind what was ``seen`` through a connection that hyperd's death has ended."""
-        return self._client.upgrade(_at("execs", exec_id, "attach"), query=seen._asdict())
+        return self._client.upgrade(_at("execs", exec_id, "attach"), query=seen.query())
 
     def wait(self, exec_id: str) -> int:
         return int(self._client.call("GET", _at("execs", exec_id, "wait"))["exit_code"])

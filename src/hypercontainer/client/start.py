@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
 
 from hypercontainer.client import sockets
 from hypercontainer.client.http import connect
 from hypercontainer.errors import Unavailable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
     from subprocess import Popen

@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from hypercontainer.client.http import READ_SIZE, Answer
 from hypercontainer.client.sockets import BareSocket
 from hypercontainer.model import frames
 
 
-class LogFrame(NamedTuple):
-    stream: int  # 1: stdout, 2: stderr
-    time_ns: int  # since the epoch
-    data: bytes
+class LogFrame:
+    """``stream`` is 1 for stdout, 2 for stderr; ``time_ns`` is since the epoch."""
+
+    def __init__(self, stream: int, time_ns: int, data: bytes) -> None:
+        self.stream = stream
+        self.time_ns = time_ns
+        self.data = data
 
 
-class Seen(NamedTuple):
+class Seen:
     """What a client has of a process's output, for the next hyperd: which run, and bytes of its streams."""
 
-    run: int
-    stdout: int
-    stderr: int
+    def __init__(self, run: int, stdout: int, stderr: int) -> None:
+        self.run = run
+        self.stdout = stdout
+        self.stderr = stderr
+
+    def query(self) -> dict[str, object]:
+        return {"run": self.run, "stdout": self.stdout, "stderr": self.stderr}
 
 
-class Place(NamedTuple):
+class Place:
     """Where an attachment begins: in which run, and at which bytes of its streams."""
 
-    run: int = 0
-    stdin: int = 0  # so many were accepted before
-    stdout: int = 0
-    stderr: int = 0
+    def __init__(self, run: int = 0, stdin: int = 0, stdout: int = 0, stderr: int = 0) -> None:
+        self.run = run
+        self.stdin = stdin  # so many were accepted before
+        self.stdout = stdout
+        self.stderr = stderr
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Place:
         """From the headers Hyper-Run, Hyper-Stdin, Hyper-Stdout and Hyper-Stderr."""
-        return cls(*(int(headers.get(f"hyper-{field}", 0)) for field in cls._fields))
+        fields = ("run", "stdin", "stdout", "stderr")
+        return cls(**{field: int(headers.get(f"hyper-{field}", 0)) for field in fields})
 
 
 class Attached:

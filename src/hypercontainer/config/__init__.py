@@ -1,15 +1,15 @@
 """Where things live (here, from the environment) and how the daemon is set up (`settings`, from its file).
 
 The CLI imports this in every command and counts its milliseconds: a dataclass would cost it 8 (inspect), TOML
-and msgspec 25, pathlib with the urllib that it imports 6.  So `Paths` is a NamedTuple, `Settings` is imported
-when it is asked for, and who only connects asks for `default_socket`, which is text.
+and msgspec 25, pathlib with the urllib that it imports 6.  So `Paths` is a plain class, `Settings` is
+imported when it is asked for, and who only connects asks for `default_socket`, which is text.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -20,18 +20,20 @@ __all__ = ["Paths", "Settings", "default_socket"]
 _SOCKET = "hyper.sock"
 
 
-class Paths(NamedTuple):
+class Paths:
     """Every path that hyper uses.  ``HYPER_ROOT`` moves them all, for tests and second daemons."""
 
-    state: Path  # survives a reboot of the host
-    run: Path  # does not
-    config: Path
+    def __init__(self, *, state: Path, run: Path, config: Path) -> None:
+        self.state = state  # survives a reboot of the host
+        self.run = run  # does not
+        self.config = config
 
     @classmethod
     def default(cls) -> Paths:
         from pathlib import Path
 
-        return cls(*map(Path, _directories()))
+        state, run, config = map(Path, _directories())
+        return cls(state=state, run=run, config=config)
 
     @property
     def socket(self) -> Path:
