@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from hypercontainer.api.app import Api
 from hypercontainer.api.messages import Body, Request, Stream, Takeover, Upgrade
-from hypercontainer.api.routing import Routes
-from hypercontainer.api.server import Limits
+from hypercontainer.api.routing import Routes, Table
+from hypercontainer.api.server import Limits, Server
 from hypercontainer.errors import Conflict, HyperError
 from hypercontainer.model.pod import PodSpec
 from hypercontainer.model.rest import WaitView
@@ -508,3 +509,37 @@ def test_a_stop_finishes_verbs_and_ends_what_is_held(server: Serving, seen: Seen
         assert b'"done"' in read_all(worker)
         assert read_all(holder) == b""
     assert seen.cancelled.is_set()
+
+
+# One turn is asyncio's: it closes its server under what it has accepted, and drops that in silence.
+@pytest.mark.parametrize("turns", [0, 2, 3, 4])
+def test_who_connects_at_the_last_moment_is_turned_away_in_order(
+    tmp_path: Path, seen: Seen, turns: int
+) -> None:
+    complaints: list[object] = []
+    assert asyncio.run(_connect_and_stop(tmp_path / "socket", some_routes(seen), turns, complaints)) == b""
+    assert complaints == []
+
+
+async def _connect_and_stop(path: Path, routes: Routes, turns: int, complaints: list[object]) -> bytes:
+    """What a client reads when the server stops so many turns of the loop after it has connected."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    stop = asyncio.Event()
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(str(path))
+        listener.listen()
+        server = Server(Api(None, Table(routes.all)))
+        running = loop.create_task(server.run([listener], stop=stop))
+        await asyncio.sleep(0.1)
+        client.connect(str(path))
+        client.setblocking(False)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        stop.set()
+        try:
+            return await asyncio.wait_for(loop.sock_recv(client, 100), 5)
+        except ConnectionResetError:  # not even accepted
+            return b""
+        finally:
+            await running

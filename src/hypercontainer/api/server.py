@@ -59,6 +59,7 @@ class Server:
         self.application = application
         self.limits = limits or Limits()
         self._connections: set[_Connection] = set()
+        self._is_stopping = False
 
     async def run(self, listeners: Sequence[socket.socket], *, stop: asyncio.Event) -> None:
         """Accept on ``listeners``, which are closed in the end; verbs at work then have time to finish."""
@@ -69,6 +70,7 @@ class Server:
                 for listener in listeners
             ]
             await stop.wait()
+            self._is_stopping = True
             for server in servers:
                 server.close()
             await self._end_connections()
@@ -83,10 +85,17 @@ class Server:
                 task.cancel()
 
     def connected(self, protocol: _Protocol, group: asyncio.TaskGroup) -> None:
+        if self._is_stopping:  # accepted in the same turn of the loop: nobody is left to wait for it
+            protocol.writer.close()
+            return
         connection = _Connection(self, protocol)
         connection.task = group.create_task(connection.run())
         self._connections.add(connection)
-        connection.task.add_done_callback(lambda _: self._connections.discard(connection))
+        connection.task.add_done_callback(lambda _: self._ended(connection))
+
+    def _ended(self, connection: _Connection) -> None:
+        self._connections.discard(connection)
+        connection.drop()
 
 
 class _Protocol(asyncio.StreamReaderProtocol):
@@ -145,6 +154,10 @@ class _Connection:
         self._is_stopping = True
         if not self._is_finishing:
             self.task.cancel()
+
+    def drop(self) -> None:
+        """Close, where `run` was cancelled before it began."""
+        self._writer.close()
 
     async def _exchange(self) -> bool:
         """One request and its answer; whether there may be another on this connection."""
