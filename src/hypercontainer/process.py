@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import select
 import shutil
 import signal
 from collections.abc import Mapping, Sequence
@@ -73,8 +72,7 @@ class ProcessId:
         ended = asyncio.Event()
         loop.add_reader(descriptor, ended.set)
         try:
-            if not select.select([descriptor], [], [], 0)[0]:
-                await ended.wait()
+            await ended.wait()
         finally:
             loop.remove_reader(descriptor)
             os.close(descriptor)

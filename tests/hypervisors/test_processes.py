@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -15,6 +16,8 @@ import pytest
 from hypercontainer.errors import HypervisorError
 from hypercontainer.hypervisors import _mounts, _processes
 from hypercontainer.process import ProcessId
+
+SELECTABLE = 1024  # FD_SETSIZE: select(2) can watch no descriptor from this on
 
 
 def shell(tmp_path: Path, script: str, **rest: object) -> _processes.Child:
@@ -186,6 +189,21 @@ async def test_the_session_of_a_pids_next_owner_is_left_alone(tmp_path: Path) ->
     await _processes.end_session(earlier)
     assert child.process.is_alive()
     await _processes.end_session(child.process)
+
+
+async def test_an_end_is_seen_by_a_daemon_with_more_descriptors_than_select_takes(tmp_path: Path) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, _ = resource.prlimit(0, resource.RLIMIT_NOFILE, (hard, hard))
+    taken = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) for _ in range(SELECTABLE)]
+    try:
+        child = shell(tmp_path, "sleep 0.3")
+        async with asyncio.timeout(10):
+            await child.process.wait()
+        await ended(child)
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_orphans_are_those_below_the_directory_and_never_ourselves(

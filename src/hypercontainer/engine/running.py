@@ -63,6 +63,7 @@ async def before_end(work: Coroutine[Any, Any, T], machine: Machine) -> T:
         if _is_cut_off(task):  # a channel breaks a moment before its machine is seen to have ended
             await asyncio.wait({end}, timeout=_END_SEEN_S)
         if not task.done() or (_is_cut_off(task) and end.done()):
+            end.result()  # else the watch itself has failed, and says how
             last = machine.console()[-600:] or "it said nothing"
             raise HypervisorError(f"the machine ended while it started: {last}", hint="see hyper doctor")
         return task.result()
