@@ -357,6 +357,7 @@ def _kernel(config: MachineConfig, own: tuple[str, ...]) -> list[str]:
             "i8042.noaux",
             "i8042.nokbd",
             "rcupdate.rcu_expedited=1",  # a pod's mounts wait for grace periods
+            "percpu_alloc=page",  # in chunks of 2 MiB, the second takes 4 MiB to account for each word
         ),
         *own,
         *config.kernel_arguments,
