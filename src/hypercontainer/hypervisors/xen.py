@@ -222,9 +222,9 @@ def _loop(disk: Disk, held: contextlib.ExitStack) -> Disk:
 
 
 def _arguments(config: MachineConfig) -> list[str]:
-    """Without persistent grants, for which a guest keeps 4 MB of pages for each disk."""
-    disks = "xen_blkfront.feature_persistent=0"
-    ours = ("console=hvc0", "loglevel=2", "panic=-1", "rcupdate.rcu_expedited=1", disks)
+    """Without persistent grants, for which a guest keeps 4 MB of pages for each disk; see also qemu.py."""
+    memory = ("xen_blkfront.feature_persistent=0", "percpu_alloc=page")
+    ours = ("console=hvc0", "loglevel=2", "panic=-1", "rcupdate.rcu_expedited=1", *memory)
     return [*ours, *config.kernel_arguments]
 
 
