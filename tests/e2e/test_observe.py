@@ -13,7 +13,7 @@ from tests.e2e.hyper import Hyper
 
 BUSY = "while :; do :; done"
 LOOP = "while :; do sleep 0.1; done"
-IDLE_MIB = 10  # 4 more without percpu_alloc=page (hypervisors/qemu.py)
+IDLE_MIB = 10  # 4 more without percpu_alloc=page (hypervisors/_vmm.py)
 
 
 def shell(hyper: Hyper, script: str = LOOP, name: str = "web") -> str:

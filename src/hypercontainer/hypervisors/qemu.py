@@ -20,6 +20,7 @@ from hypercontainer.hypervisors._qmp import Qmp, open_qmp
 from hypercontainer.hypervisors._vmm import (
     CHANNEL_DESCRIPTOR,
     CONTROL_DESCRIPTOR,
+    X86_64_ARGUMENTS,
     VmmHypervisor,
     VmmMachine,
     check_disk,
@@ -356,9 +357,8 @@ def _kernel(config: MachineConfig, own: tuple[str, ...]) -> list[str]:
             "tsc=reliable",
             "i8042.noaux",
             "i8042.nokbd",
-            "rcupdate.rcu_expedited=1",  # a pod's mounts wait for grace periods
-            "percpu_alloc=page",  # in chunks of 2 MiB, the second takes 4 MiB to account for each word
         ),
+        *X86_64_ARGUMENTS,
         *own,
         *config.kernel_arguments,
     ]

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from hypercontainer.errors import HypervisorError, Unsupported
 from hypercontainer.hypervisors import _loops, _probe, _verdict, _xenkeeper, _xl
-from hypercontainer.hypervisors._vmm import VmmHypervisor, VmmMachine, check_disk
+from hypercontainer.hypervisors._vmm import X86_64_ARGUMENTS, VmmHypervisor, VmmMachine, check_disk
 from hypercontainer.hypervisors._xenstore import SOCKET, Store
 from hypercontainer.hypervisors.base import Machine
 from hypercontainer.model.machine import Capabilities, Disk, Isolation, MachineConfig, Nic, NicKind
@@ -222,9 +222,9 @@ def _loop(disk: Disk, held: contextlib.ExitStack) -> Disk:
 
 
 def _arguments(config: MachineConfig) -> list[str]:
-    """Without persistent grants, for which a guest keeps 4 MB of pages for each disk; see also qemu.py."""
-    memory = ("xen_blkfront.feature_persistent=0", "percpu_alloc=page")
-    ours = ("console=hvc0", "loglevel=2", "panic=-1", "rcupdate.rcu_expedited=1", *memory)
+    """Without persistent grants, for which a guest keeps 4 MB of pages for each disk."""
+    disks = "xen_blkfront.feature_persistent=0"
+    ours = ("console=hvc0", "loglevel=2", "panic=-1", *X86_64_ARGUMENTS, disks)
     return [*ours, *config.kernel_arguments]
 
 
