@@ -24,6 +24,7 @@ from typing import Any
 from hypercontainer.client import is_listening
 from hypercontainer.client.start import RUNS_ALREADY
 from hypercontainer.config import Paths
+from hypercontainer.process import ProcessId
 from tests.support.commands import Result
 from tests.support.preloaded import Preloaded
 from tests.support.processes import SESSION, hyperds
@@ -83,16 +84,19 @@ class Hyper:
     def _end_daemons(self, number: signal.Signals) -> None:
         """Whether a test or a command started it, and be it still on its way up."""
         deadline = time.monotonic() + 30
-        while runs := hyperds(self.root):
-            for each in runs:
+        told = set[ProcessId]()
+        while runs := {*hyperds(self.root)}:
+            for each in runs - told:
                 each.kill(number)
+            told |= runs
             assert time.monotonic() < deadline, f"{runs} do not end"
             if self.daemon is not None:
                 self.daemon.poll()
             time.sleep(0.01)
         if self.daemon is not None:
-            self.daemon.wait(timeout=30)
+            status = self.daemon.wait(timeout=30)
             self.daemon = None
+            assert status <= 0 or status == RUNS_ALREADY, (self.root / "hyperd.log").read_text()
 
     def variables(self) -> dict[str, str]:
         keep = {

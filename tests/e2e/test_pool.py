@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from hypercontainer.network import links
 from tests.e2e.hyper import DAEMON, Hyper
 from tests.support.images import busybox_archive
 from tests.support.processes import new_root
@@ -45,6 +47,30 @@ def test_an_ordered_stop_leaves_pods_and_no_machine_that_waits(pooled: Hyper) ->
     assert len([*(pooled.root / "run/machines").iterdir()]) == 1
     pooled.start_daemon()
     assert pooled.ok("exec", "stays", "echo", "works") == "works"
+
+
+def test_a_stop_ends_machines_though_something_else_of_theirs_cannot_go(daemon: Hyper) -> None:
+    root = new_root()
+    for part in ("bin", "refusals"):
+        (root / part).mkdir()
+    ip = f'for one in {root}/refusals/*; do rm "$one" 2>&- && exit 1; done; exec {links.program()} "$@"'
+    (root / "bin/ip").write_text(f"#!/bin/sh\n{ip}\n")
+    (root / "bin/ip").chmod(0o755)
+    path = {"PATH": f"{root}/bin:{os.environ['PATH']}"}
+    hyper = Hyper(root=root, driver=daemon.driver, environment=path, settings={"pool_memory_mib": 256})
+    try:
+        hyper.start_daemon()
+        hyper.eventually("Pool: 2 machines wait", "info")
+        for one in ("1", "2"):
+            (root / "refusals" / one).touch()
+        hyper.stop_daemon()
+        assert [*(root / "run/machines").iterdir()] == []
+        assert (root / "hyperd.log").read_text().count("has left something: ip failed") == 2
+        hyper.start_daemon()  # and takes away what is left
+        hyper.eventually("Pool: 2 machines wait", "info")
+    finally:
+        hyper.stop_daemon()
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def test_without_one_that_is_said(hyper: Hyper) -> None:

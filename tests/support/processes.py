@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hypercontainer.process import ProcessId
+from hypercontainer.process import ProcessId, stat_fields
 
 SESSION = "HYPER_TEST_SESSION"  # in the environment of all that one run of the tests starts, but machines
 
@@ -46,9 +46,20 @@ class Seen:
 
 
 def hyperds(root: Path) -> list[ProcessId]:
-    """Every hyperd of one root, whoever started it and however far it is up."""
-    ours = str(root)
-    return [each.process for each in seen() if each.is_hyperd and each.environment.get("HYPER_ROOT") == ours]
+    """Every hyperd of one root, whoever started it and however far it is up.
+
+    A child of one that is about to become a program, such as ip, still looks like it: it is none.
+    """
+    found = [each for each in seen() if each.is_hyperd and each.environment.get("HYPER_ROOT") == str(root)]
+    pids = {each.process.pid for each in found}
+    return [each.process for each in found if _parent(each.process.pid) not in pids]
+
+
+def _parent(pid: int) -> int:
+    """0 for a process that is gone."""
+    with contextlib.suppress(OSError):
+        return int(stat_fields(pid)[1])
+    return 0
 
 
 def left_by_session(directory: Path) -> list[Seen]:

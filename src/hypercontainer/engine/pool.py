@@ -87,6 +87,7 @@ class Pool:
     leasing: asyncio.Lock
     _waiting: list[Waiting] = field(default_factory=list)  # the longest first
     _watches: dict[str, asyncio.Task[None]] = field(default_factory=dict)  # by machine
+    _endings: set[asyncio.Future[None]] = field(default_factory=set)  # of machines that wait no longer
     _lately: list[Size] = field(default_factory=list)  # the last one asked for first
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _starts: int = 0  # under way
@@ -112,8 +113,11 @@ class Pool:
 
     async def close(self) -> None:
         """End every machine; the tasks of ``open`` and of the watches have ended."""
-        await asyncio.gather(*(self.discard(each) for each in self._waiting))
+        for each in self._waiting:
+            self._end_soon(each)
         self._waiting.clear()
+        if self._endings:
+            await asyncio.wait(self._endings)
 
     # --- For a pod that starts ---
 
@@ -137,7 +141,7 @@ class Pool:
             if each.origin.fits(origin) and each.machine.process.is_alive() and each.agent.failure is None:
                 _set_priority(each.machine, 0)
                 return each
-            self.tasks.start(self.discard(each), name=f"end machine {each.id}")
+            self._end_soon(each)
         return None
 
     def _origin(self, driver: Hypervisor, config: MachineConfig) -> Origin:
@@ -298,12 +302,29 @@ class Pool:
         await self.discard(waiting)
 
     async def discard(self, waiting: Waiting) -> None:
-        """End a machine that waits no longer, or was taken and could not be used."""
-        await waiting.machine.kill()
-        await waiting.agent.close()
-        if waiting.lease is not None:
-            await self._disconnect(waiting.id, waiting.lease)
-        remove_tree(waiting.run_dir)
+        """End a machine that waits no longer, or was taken and could not be used.
+
+        It is ended though the caller is cancelled, and what cannot be taken away is logged.
+        """
+        await asyncio.shield(self._end_soon(waiting))
+
+    def _end_soon(self, waiting: Waiting) -> asyncio.Future[None]:
+        """``close`` waits for it."""
+        ending = asyncio.ensure_future(self._end(waiting))
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+        return ending
+
+    async def _end(self, waiting: Waiting) -> None:
+        try:
+            async with contextlib.AsyncExitStack() as parts:  # each, whatever becomes of the others
+                if waiting.lease is not None:
+                    parts.push_async_callback(self._disconnect, waiting.id, waiting.lease)
+                parts.callback(remove_tree, waiting.run_dir)
+                parts.push_async_callback(waiting.agent.close)
+                parts.push_async_callback(waiting.machine.kill)
+        except (HyperError, OSError) as error:
+            logger.warning("machine %s, which waited for a pod, has left something: %s", waiting.id, error)
 
 
 def _set_priority(machine: Machine, niceness: int) -> None:
