@@ -25,7 +25,6 @@
 #define REMOVAL_TRIES 2500
 #define CONTAINERS 256
 #define POPULATE_MS 1800000
-#define TERMINALS_DIRECTORY "/run/hyper/terminals"
 
 struct container *container_find(const char *name)
 {

@@ -8,6 +8,7 @@
 #include "loop.h"
 #include "protocol.gen.h"
 
+#define TERMINALS_DIRECTORY "/run/hyper/terminals"
 #define CONTAINER_NAME 128
 #define CONTAINER_PATH 256
 

@@ -22,9 +22,12 @@
 #include <unistd.h>
 
 #include "cgroup.h"
+#include "disk.h"
 #include "fd.h"
 #include "guest.h"
 #include "path.h"
+#include "root.h"
+#include "template.h"
 
 #define OPEN_FILES 524288
 #define TERMINALS "mode=620,ptmxmode=666,gid=5"
@@ -127,7 +130,21 @@ static int mount_namespace(void)
 
 static int make_run_directory(void)
 {
-	static const char *const names[] = { "/run/hyper", CGROUP_DIRECTORY };
+	/* mount_plain() would make all but the first, each after a mount that failed: six system calls for one */
+	static const char *const names[] = {
+		"/run/hyper",
+		CGROUP_DIRECTORY,
+		SHM_DIRECTORY,
+		TERMINALS_DIRECTORY,
+		DISKS_DIRECTORY,
+		TEMPLATE_DIRECTORY,
+		TEMPLATE_DIRECTORY "/proc",
+		TEMPLATE_DIRECTORY "/sys",
+		TEMPLATE_DIRECTORY "/mqueue",
+		ROOT_DIRECTORY,
+		DEVICES_DIRECTORY,
+		FILES_DIRECTORY,
+	};
 
 	for (size_t i = 0; i < LENGTH(names); i++)
 		if (mkdir(names[i], 0700) && errno != EEXIST)

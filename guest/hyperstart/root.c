@@ -29,8 +29,6 @@
 #include "volume.h"
 
 #define MEMORY_DIRECTORY "/run/hyper/memory"
-#define FILES_DIRECTORY "/run/hyper/files"
-#define DEVICES_DIRECTORY "/run/hyper/devices"
 
 /* --- The overlay --- */
 

@@ -4,6 +4,8 @@
 #include "container.h"
 
 #define ROOT_DIRECTORY "/run/hyper/root" /* where a root is built before it becomes "/" */
+#define FILES_DIRECTORY "/run/hyper/files"
+#define DEVICES_DIRECTORY "/run/hyper/devices"
 
 /*
  * Called by a job in the pod's PID namespace: makes the mount namespace and everything in it, and

@@ -35,6 +35,15 @@ class FileId:
             return True
 
 
+def identity(file: Path) -> str:
+    """What changes when a file is another, or has other contents."""
+    try:
+        status = file.stat()
+    except OSError:
+        return f"{file} is missing"
+    return f"{file} {status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
+
+
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = False) -> None:
     """Replace ``path`` by ``data``: a reader, or a crash, sees the old bytes or the new ones."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

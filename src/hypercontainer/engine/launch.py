@@ -81,7 +81,7 @@ async def usable_driver(pod: Pod) -> Hypervisor:
 
 async def _machine_config(pod: Pod, driver: Hypervisor, nics: tuple[Nic, ...]) -> MachineConfig:
     """What the pod's record says of its machine."""
-    return await machines.config(
+    return machines.config(
         pod.record.machine,
         driver,
         pod.host.paths,

@@ -16,7 +16,7 @@ from hypercontainer.model.machine import Disk, MachineConfig, Nic, Share
 _BOOT_TIMEOUT_S = 60.0
 
 
-async def config(
+def config(
     name: str,
     driver: Hypervisor,
     paths: Paths,
@@ -35,7 +35,7 @@ async def config(
         vcpus=vcpus,
         memory_mib=memory_mib,
         kernel=boot.find_kernel(target, override=settings.kernel).path if target else Path(),
-        initramfs=await boot.initramfs(paths.cache),
+        initramfs=boot.make_initramfs(paths.cache),
         disks=disks,
         nics=nics,
         shares=shares,

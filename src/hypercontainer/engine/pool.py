@@ -134,7 +134,7 @@ class Pool:
     async def take(self, driver: Hypervisor, size: Size) -> Waiting | None:
         """A machine of this size, which is the caller's from now on; one that does not fit is ended."""
         nics = (Nic(mac="", kind=NicKind.NONE, backend=""),) if size.has_network else ()
-        origin = self._origin(driver, await self._config("", driver, size, nics))
+        origin = self._origin(driver, self._config("", driver, size, nics))
         self._note(size)
         for each in [each for each in self._waiting if each.size == size]:
             self._let_go(each)
@@ -148,10 +148,8 @@ class Pool:
         """Of a machine that is made now."""
         return Origin(driver.inputs(config), self.templates.stamp(driver, config))
 
-    async def _config(
-        self, name: str, driver: Hypervisor, size: Size, nics: tuple[Nic, ...]
-    ) -> MachineConfig:
-        return await machines.config(
+    def _config(self, name: str, driver: Hypervisor, size: Size, nics: tuple[Nic, ...]) -> MachineConfig:
+        return machines.config(
             name,
             driver,
             self.paths,
@@ -231,7 +229,7 @@ class Pool:
             raise Unsupported("its machines can be given no disks once they run")
         name = secrets.token_hex(6)
         lease, nics = await self._connect(name, driver, size, undo)
-        config = await self._config(name, driver, size, nics)
+        config = self._config(name, driver, size, nics)
         origin = self._origin(driver, config)
         run_dir = self.paths.machines / name
         run_dir.mkdir(parents=True, mode=0o700)

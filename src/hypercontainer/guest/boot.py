@@ -7,7 +7,7 @@ and kept in a cache by the hash of what is in it; the same hyperstart gives the 
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import hashlib
 import json
 import mmap
@@ -20,7 +20,7 @@ from pathlib import Path
 import hypercontainer
 from hypercontainer.config import Paths
 from hypercontainer.errors import Unavailable
-from hypercontainer.files import write_atomically
+from hypercontainer.files import identity, write_atomically
 
 DATA = Path(hypercontainer.__file__).parent / "data"
 KERNEL_FILES = ("vmlinux", "linux")  # a target's directory has one of them
@@ -66,25 +66,34 @@ def find_hyperstart(override: str | Path = "") -> Path:
     return path.absolute()
 
 
-async def initramfs(cache: Path, *, hyperstart: str | Path = "") -> Path:
-    """``make_initramfs`` off the event loop."""
-    return await asyncio.to_thread(make_initramfs, cache, hyperstart=hyperstart)
-
-
 def make_initramfs(cache: Path | None = None, *, hyperstart: str | Path = "") -> Path:
     """An initramfs with hyperstart as ``/init``, from ``cache`` when it was packed before.
 
     Not compressed: it is small, and the guest would have to undo it at each boot.
     """
-    archive = pack(find_hyperstart(hyperstart).read_bytes())
+    program = find_hyperstart(hyperstart)
     directory = (cache or Paths.default().cache) / "initramfs"
-    path = directory / f"{hashlib.sha256(archive).hexdigest()}.cpio"
-    if not path.exists():
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, archive)
-        except OSError as error:
-            raise Unavailable(f"cannot keep the initramfs {path}: {error.strerror}") from error
+    path = directory / _name(program, identity(program))
+    return path if path.exists() else _keep(pack(program.read_bytes()), directory)
+
+
+@functools.lru_cache(maxsize=4)
+def _name(program: Path, _identity: str) -> str:
+    """In the cache.  Every start asks for it, and to pack and hash takes half a millisecond."""
+    return _named(pack(program.read_bytes()))
+
+
+def _named(archive: bytes) -> str:
+    return f"{hashlib.sha256(archive).hexdigest()}.cpio"
+
+
+def _keep(archive: bytes, directory: Path) -> Path:
+    path = directory / _named(archive)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, archive)
+    except OSError as error:
+        raise Unavailable(f"cannot keep the initramfs {path}: {error.strerror}") from error
     return path
 
 

@@ -7,9 +7,9 @@ import hashlib
 from pathlib import Path
 
 from hypercontainer.errors import HyperError
-from hypercontainer.files import write_atomically
+from hypercontainer.files import identity, write_atomically
 from hypercontainer.hypervisors import _probe
-from hypercontainer.hypervisors.base import BOOT_ID, Hypervisor, identity
+from hypercontainer.hypervisors.base import BOOT_ID, Hypervisor
 from hypercontainer.model.machine import MachineConfig
 
 DEADLINE = 20.0  # seconds for the one boot: hardware takes a tenth of one, an emulated CPU several

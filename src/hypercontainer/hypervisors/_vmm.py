@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 
 from hypercontainer.errors import HypervisorError, InvalidRequest, Unsupported
-from hypercontainer.files import short_path
+from hypercontainer.files import identity, short_path
 from hypercontainer.guest.channel import Channel
 from hypercontainer.hypervisors import _locks, _processes, _shares
-from hypercontainer.hypervisors.base import Hypervisor, Machine, identity, load_process, save_process
+from hypercontainer.hypervisors.base import Hypervisor, Machine, load_process, save_process
 from hypercontainer.model.machine import Disk, DiskFormat, MachineConfig, Nic, NicKind, Share
 from hypercontainer.process import ProcessId
 

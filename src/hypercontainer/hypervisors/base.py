@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from hypercontainer.errors import InvalidRequest, Unsupported
-from hypercontainer.files import write_atomically
+from hypercontainer.files import identity, write_atomically
 from hypercontainer.guest.channel import Channel
 from hypercontainer.hypervisors import _processes
 from hypercontainer.model.machine import Capabilities, Disk, MachineConfig, Nic, NicKind, Share
@@ -162,15 +162,6 @@ class Hypervisor(ABC):
         For a driver whose machines outlive all their processes.  Returns those run directories.
         """
         return []
-
-
-def identity(file: Path) -> str:
-    """What changes when a file is another, or has other contents."""
-    try:
-        status = file.stat()
-    except OSError:
-        return f"{file} is missing"
-    return f"{file} {status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
 
 
 def save_process(run_dir: Path, process: ProcessId) -> None:

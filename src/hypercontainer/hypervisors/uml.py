@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import platform
 import shutil
@@ -201,6 +202,12 @@ def _is_memory(directory: str) -> bool:
         return False
     if os.statvfs(directory).f_flag & os.ST_NOEXEC:
         return False
+    return _is_tmpfs(directory, device=Path(directory).stat().st_dev)
+
+
+@functools.cache
+def _is_tmpfs(directory: str, *, device: int) -> bool:
+    """``device`` is the directory's: while that stays, nothing else was mounted there."""
     mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
     return any(fields[1] == directory and fields[2] == "tmpfs" for fields in mounts)
 
