@@ -29,6 +29,18 @@ def test_the_exit_code_is_passed_on(hyper: Hyper, command: str, status: int) -> 
     assert hyper.run("busybox", "sh", "-c", command).status == status
 
 
+def test_paths_up_to_the_longest_reach_the_kernel_whole(hyper: Hyper) -> None:
+    script = """
+        slashes() { head -c "$1" /dev/zero | tr "\\0" /; }
+        for length in 1 511 512 2047 2048 3000 3001 3002 4094 4095 4096; do
+            path=$(slashes $((length - 1)))a
+            (: > "$path") 2>&- && test -e /a && rm /a && echo $length
+        done
+        true"""
+    lengths = [int(word) for word in hyper.ok("run", "--rm", "busybox", "sh", "-c", script).split()]
+    assert lengths == [1, 511, 512, 2047, 2048, 3000, 3001, 3002, 4094, 4095]  # PATH_MAX counts its end
+
+
 @pytest.mark.every_driver
 def test_a_command_that_is_not_there_is_127(hyper: Hyper) -> None:
     result = hyper.run("busybox", "nosuchthing", "--flag")

@@ -1,4 +1,4 @@
-"""User-Mode Linux: what crashes it or loses data, and what a guest could do with its share."""
+"""User-Mode Linux: what crashes it, loses data or slows its start, and what lets a guest out of its share."""
 
 from __future__ import annotations
 
