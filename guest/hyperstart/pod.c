@@ -291,12 +291,13 @@ int pod_set_services(const struct msg_set_services *message)
 
 /* --- Tearing down --- */
 
-static int unmount_disks(void)
+static int unmount_disks(uint64_t keep)
 {
 	int result = 0;
 
 	for (uint8_t slot = 0; !result && slot < SLOTS; slot++)
-		result = disk_unmount(slot);
+		if (!(keep & UINT64_C(1) << slot))
+			result = disk_unmount(slot);
 	return result;
 }
 
@@ -334,7 +335,7 @@ static void try_tear_down(struct timer *timer)
 	if (!result) {
 		containers_remove_all();
 		unmount_all();
-		result = unmount_disks();
+		result = unmount_disks(pod->keep);
 	}
 	if (result && !is_late) {
 		timer_arm(timer, TEARDOWN_STEP_MS);
@@ -349,11 +350,12 @@ void pod_look_again(void)
 		timer_arm(&guest.pod.teardown, 0);
 }
 
-int pod_tear_down(uint32_t request, bool powers_off)
+int pod_tear_down(uint32_t request, uint64_t keep, bool powers_off)
 {
 	struct pod *pod = &guest.pod;
 
 	pod->request = request;
+	pod->keep = keep;
 	pod->powers_off = powers_off;
 	pod->is_ending = true;
 	pod->tries = 0;

@@ -23,13 +23,14 @@ struct pod {
 	uint32_t request; /* who waits for the set-up, or for the tear-down */
 	struct timer teardown; /* tries again until all is gone */
 	unsigned int tries;
+	uint64_t keep; /* slots whose disks stay mounted when it is torn down */
 	bool is_ending, powers_off;
 	bool has_births; /* hyperstart's next child is born in its PID namespace */
 };
 
 int pod_set_up(const struct msg_set_up_pod *message, uint32_t request);
-/* Kill, unmount, answer Done; then also power off when `powers_off`. */
-int pod_tear_down(uint32_t request, bool powers_off);
+/* Kill, unmount all but the slots `keep`, answer Done; then also power off when `powers_off`. */
+int pod_tear_down(uint32_t request, uint64_t keep, bool powers_off);
 int pod_configure_nic(const struct msg_configure_nic *message);
 int pod_set_services(const struct msg_set_services *message);
 void pod_init_ended(void);

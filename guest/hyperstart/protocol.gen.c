@@ -5,6 +5,7 @@
 _Static_assert(sizeof(char *) + 8 <= 8 * 4, "ARENA_SIZE");
 _Static_assert(sizeof(struct msg_process_state) + 8 <= 8 * 41, "ARENA_SIZE");
 _Static_assert(sizeof(struct msg_setting) + 16 <= 8 * 12, "ARENA_SIZE");
+_Static_assert(sizeof(uint8_t) + 0 <= 8 * 1, "ARENA_SIZE");
 _Static_assert(sizeof(struct msg_service) + 16 <= 8 * 14, "ARENA_SIZE");
 _Static_assert(sizeof(struct msg_backend) + 8 <= 8 * 12, "ARENA_SIZE");
 _Static_assert(sizeof(struct msg_mount) + 32 <= 8 * 26, "ARENA_SIZE");
@@ -532,14 +533,17 @@ void msg_write_set_up_pod(struct writer *w, const struct msg_set_up_pod *m)
 
 void msg_read_tear_down_pod(struct reader *r, struct msg_tear_down_pod *m)
 {
-	(void)r;
-	m->nothing = 0;
+	read_later_field(r);
+	m->keep = read_list(r, &m->keep_count, sizeof(*m->keep), 1);
+	for (uint32_t i = 0; i < m->keep_count; i++)
+		read_u8(r, &m->keep[i]);
 }
 
 void msg_write_tear_down_pod(struct writer *w, const struct msg_tear_down_pod *m)
 {
-	(void)w;
-	(void)m;
+	write_u32(w, m->keep_count);
+	for (uint32_t i = 0; i < m->keep_count; i++)
+		write_u8(w, m->keep[i]);
 }
 
 void msg_read_configure_nic(struct reader *r, struct msg_configure_nic *m)

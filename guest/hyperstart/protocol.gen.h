@@ -230,9 +230,14 @@ struct msg_set_up_pod {
 	char *share_options; /* data of mount(2); for "bind" the path */
 };
 
-/* Kill every process of the pod, unmount its disks, and be as after boot.  Reply: Done. */
+/*
+ * Kill every process of the pod, unmount its disks, and be as after boot.  Reply: Done.
+ *
+ * Disks in the slots `keep` stay mounted, for a next pod that has the same ones there.
+ */
 struct msg_tear_down_pod {
-	uint8_t nothing; /* C has no empty struct */
+	uint32_t keep_count;
+	uint8_t *keep;
 };
 
 /* Move the NIC that has `mac` to the pod, name it and bring it up (loopback too).  Reply: Done. */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "disk.h"
 #include "fd.h"
 #include "guest.h"
 #include "statistics.h"
@@ -118,16 +119,20 @@ static int become_template(const union msg_any *unused, uint32_t id)
 	return clone_prepare();
 }
 
-static int tear_down_pod(const union msg_any *unused, uint32_t id)
+static int tear_down_pod(const union msg_any *message, uint32_t id)
 {
-	(void)unused;
-	return pod_tear_down(id, false);
+	const struct msg_tear_down_pod *wish = &message->tear_down_pod;
+	uint64_t keep = 0;
+
+	for (uint32_t i = 0; i < wish->keep_count; i++)
+		keep |= wish->keep[i] < SLOTS ? UINT64_C(1) << wish->keep[i] : 0;
+	return pod_tear_down(id, keep, false);
 }
 
 static int shut_down(const union msg_any *unused, uint32_t id)
 {
 	(void)unused;
-	return pod_tear_down(id, true);
+	return pod_tear_down(id, 0, true);
 }
 
 static int configure_nic(const union msg_any *message, uint32_t id)

@@ -23,6 +23,7 @@ from hypercontainer.guest.protocol import (
     Hello,
     Message,
     Ping,
+    RemoveContainer,
     Service,
     SetServices,
     Setting,
@@ -32,7 +33,7 @@ from hypercontainer.guest.protocol import (
     Welcome,
 )
 from hypercontainer.guest.wire import END, FrameParser, encode, stuff, unstuff
-from tests.guest.laboratory import Pod, a_process, as_root
+from tests.guest.laboratory import IMAGE_SLOT, Pod, a_process, as_root
 
 
 async def test_welcome_tells_who_answers(machine: Pod) -> None:
@@ -107,6 +108,27 @@ async def test_a_pod_is_torn_down_and_another_made_many_times(machine: Pod) -> N
     mounts = Path(f"/proc/{machine.hyperstart_pid()}/mounts").read_text()
     assert "/run/hyper/shm" not in mounts
     assert "/run/hyper/disks" not in mounts
+
+
+async def test_an_image_that_the_next_pod_has_too_stays_mounted(machine: Pod) -> None:
+    def disks() -> set[str]:
+        mounts = Path(f"/proc/{machine.hyperstart_pid()}/mounts").read_text().splitlines()
+        targets = [line.split()[1] for line in mounts]
+        return {target.rpartition("/")[2] for target in targets if "/run/hyper/disks/" in target}
+
+    for _ in range(2):
+        await machine.set_up()
+        await machine.create("c1")
+        assert await machine.output("echo here", container="c1") == "here\n"
+        await machine.agent.request(TearDownPod(keep=(IMAGE_SLOT, 63, 64, 255)))
+        assert disks() == {str(IMAGE_SLOT)}
+    await machine.set_up()
+    await machine.create("c1")
+    await machine.agent.request(RemoveContainer(container="c1", erase=True))
+    assert disks() == set()
+    await machine.create("c2")
+    await machine.agent.request(TearDownPod())
+    assert disks() == set()
 
 
 async def test_tearing_down_nothing_is_done(machine: Pod) -> None:

@@ -22,6 +22,7 @@ from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.records import Pause, ProcessRecord
 from hypercontainer.engine.running import Running, before_end, deadline
 from hypercontainer.errors import HyperError, InvalidState, Unsupported
+from hypercontainer.guest import schema
 from hypercontainer.guest.protocol import ForgetProcess, TearDownPod
 from hypercontainer.hypervisors.base import Machine
 from hypercontainer.model.network import Lease
@@ -233,7 +234,7 @@ async def _set_up_afresh(
     early: list[asyncio.Future[object]] = []
     try:
         async with deadline(_TEAR_DOWN_TIMEOUT_S, "the guest did not let go of the pod that it had"):
-            await running.agent.request(TearDownPod())
+            await running.agent.request(TearDownPod(keep=_kept(pod, running, had)))
         pod.timeline.mark("torn down")
         early = _set_up_early(pod, running)
         await mounting.hide(running.machine, running.machine.shares())
@@ -252,6 +253,14 @@ async def _set_up_afresh(
         *(running.agent.request(ForgetProcess(process)) for process in _stale(running)),
         lifecycle.bring_up(pod, running),
     )
+
+
+def _kept(pod: Pod, running: Running, had: slots.Slots) -> tuple[int, ...]:
+    """The slots whose images stay: mounted, and in the guest's memory.  An older guest mounts all anew."""
+    if running.agent.welcome.version < schema.since(TearDownPod, "keep"):
+        return ()
+    images = {container.record.image_id for container in pod.containers}
+    return slots.unchanged(had, pod.record.slots, images)
 
 
 def _set_up_early(pod: Pod, running: Running) -> list[asyncio.Future[object]]:

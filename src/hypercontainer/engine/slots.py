@@ -57,3 +57,9 @@ def find(held: Slots, key: str) -> int:
 def changes(before: Slots, after: Slots) -> dict[int, str]:
     """The slots that hold another disk in ``after``, with its key."""
     return {slot: key for slot, key in enumerate(after) if slot >= len(before) or before[slot] != key}
+
+
+def unchanged(before: Slots, after: Slots, keys: Collection[str]) -> tuple[int, ...]:
+    """The slots that hold the same one of ``keys`` in both."""
+    both = enumerate(zip(before, after, strict=False))
+    return tuple(slot for slot, (old, new) in both if old == new and new in keys)

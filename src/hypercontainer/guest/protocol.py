@@ -199,7 +199,12 @@ class SetUpPod(Message, number=10):
 
 @dataclass(frozen=True)
 class TearDownPod(Message, number=11):
-    """Kill every process of the pod, unmount its disks, and be as after boot.  Reply: Done."""
+    """Kill every process of the pod, unmount its disks, and be as after boot.  Reply: Done.
+
+    Disks in the slots ``keep`` stay mounted, for a next pod that has the same ones there.
+    """
+
+    keep: tuple[U8, ...] = since(2, ())
 
 
 @dataclass(frozen=True)

@@ -52,3 +52,10 @@ def test_all_that_is_wanted_is_in_one_slot_and_nothing_wanted_moves(rounds: list
         for key in set(wanted) & set(held):
             assert slots.find(after, key) == slots.find(held, key)
         held = after
+
+
+def test_what_stays_where_it_is_is_known() -> None:
+    before, after = (slots.POD, "a", "b", "", "c"), (slots.POD, "a", "d", "", "c", "b")
+    assert slots.unchanged(before, after, {"a", "b", "d"}) == (1,)
+    assert slots.unchanged(before, after, {"a", "c"}) == (1, 4)
+    assert slots.unchanged((), after, {"a"}) == ()
