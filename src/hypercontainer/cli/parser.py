@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -10,6 +9,30 @@ from collections.abc import Callable, Sequence
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
+
+
+def _import_in_english() -> None:
+    """Import argparse with a gettext that translates nothing, as no word of ours is translated.
+
+    With Python's own, and locale, which that imports, each command takes 4 ms longer.
+    """
+    english = type(sys)("gettext")
+    english.__dict__["gettext"] = lambda message: message
+    english.__dict__["ngettext"] = lambda one, several, number: one if number == 1 else several
+    own = sys.modules.get("gettext", english)
+    sys.modules["gettext"] = english
+    try:
+        import argparse  # noqa: F401
+    finally:
+        if own is english:
+            del sys.modules["gettext"]
+        else:
+            sys.modules["gettext"] = own
+
+
+_import_in_english()  # by whichever verb is typed: this module is imported before that of a verb
+
+import argparse  # noqa: E402
 
 USAGE_STATUS = 125  # as Docker's for a command line that makes no sense
 

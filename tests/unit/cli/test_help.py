@@ -83,6 +83,23 @@ def _words(command: str) -> list[str]:
     return [word for word in shlex.split(command.partition("<")[0]) if word]
 
 
+def test_no_verb_pays_for_translations_of_what_argparse_says() -> None:
+    script = """
+import sys
+from hypercontainer.cli.main import main
+try:
+    main(["list", "--no-such-flag"])
+finally:
+    print(*sys.modules)
+"""
+    german = {**os.environ, "LANGUAGE": "de", "LC_ALL": "de_DE.UTF-8"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=german, capture_output=True, text=True, check=False
+    )
+    assert "hyper: unrecognized arguments: --no-such-flag" in done.stderr
+    assert not {"gettext", "locale"} & {*done.stdout.split()}
+
+
 @pytest.mark.parametrize("module", sorted({module for module, _ in VERBS.values()}))
 def test_no_verb_pays_for_what_it_does_not_use(module: str) -> None:
     script = f"import sys, hypercontainer.cli.{module}; print(*sys.modules)"
