@@ -58,7 +58,7 @@ static void release_disks(uint64_t slots)
 	for (struct container *other = guest.containers; other; other = other->next)
 		slots &= ~other->slots;
 	for (uint8_t slot = 0; slot < SLOTS; slot++)
-		if (slots & UINT64_C(1) << slot && disk_unmount(slot))
+		if (slots & slot_bit(slot) && disk_unmount(slot))
 			log_line("unmount slot %u: %s", slot, strerror(guest.failure.error));
 }
 
@@ -89,17 +89,12 @@ static int check(const struct msg_create_container *message)
 	return count < CONTAINERS ? 0 : failed_with(ENOSPC, "create container", message->container);
 }
 
-static uint64_t slot_bit(const struct msg_source *source)
-{
-	return source->slot < SLOTS ? UINT64_C(1) << source->slot : 0;
-}
-
 static uint64_t slots_of(const struct msg_create_container *message)
 {
-	uint64_t slots = slot_bit(&message->image) | slot_bit(&message->writable);
+	uint64_t slots = slot_bit(message->image.slot) | slot_bit(message->writable.slot);
 
 	for (uint32_t i = 0; i < message->mounts_count; i++)
-		slots |= slot_bit(&message->mounts[i].source);
+		slots |= slot_bit(message->mounts[i].source.slot);
 	return slots;
 }
 

@@ -8,6 +8,12 @@
 #define DEVICE_NAME 32
 #define DISKS_DIRECTORY "/run/hyper/disks"
 
+/* `slot` in a set of them; nothing for one that there is none of, such as NO_SLOT. */
+static inline uint64_t slot_bit(uint8_t slot)
+{
+	return slot < SLOTS ? UINT64_C(1) << slot : 0;
+}
+
 /*
  * Mount the disk of `slot` below DISKS_DIRECTORY, once; squashfs, erofs and ext4 are told apart by
  * their superblocks.  Called by a helper process: journals take their time.

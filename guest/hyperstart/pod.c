@@ -296,7 +296,7 @@ static int unmount_disks(uint64_t keep)
 	int result = 0;
 
 	for (uint8_t slot = 0; !result && slot < SLOTS; slot++)
-		if (!(keep & UINT64_C(1) << slot))
+		if (!(keep & slot_bit(slot)))
 			result = disk_unmount(slot);
 	return result;
 }

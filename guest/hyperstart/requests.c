@@ -125,7 +125,7 @@ static int tear_down_pod(const union msg_any *message, uint32_t id)
 	uint64_t keep = 0;
 
 	for (uint32_t i = 0; i < wish->keep_count; i++)
-		keep |= wish->keep[i] < SLOTS ? UINT64_C(1) << wish->keep[i] : 0;
+		keep |= slot_bit(wish->keep[i]);
 	return pod_tear_down(id, keep, false);
 }
 
