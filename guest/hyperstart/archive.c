@@ -43,7 +43,7 @@ static int enter(struct job *job, const struct container *container, const struc
 	job->line = LINE;
 	sys_close_range(LINE + 1, 0);
 	result = exec_set_capabilities(capabilities);
-	int root = result ? -1 : open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int root = result ? -1 : openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return result ? result : root < 0 ? failed("open", "/") : root;
 }
 

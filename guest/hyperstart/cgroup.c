@@ -38,7 +38,7 @@ int cgroup_open(void)
 {
 	if (mount_plain("cgroup2", CGROUP_DIRECTORY, MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL))
 		return -1;
-	cleanup_fd int root = open(CGROUP_DIRECTORY, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+	cleanup_fd int root = openat(AT_FDCWD, CGROUP_DIRECTORY, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
 	if (root < 0 || leave_root(root))
 		return -1;
 	for (size_t i = 0; i < LENGTH(controllers); i++)

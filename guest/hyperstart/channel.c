@@ -51,7 +51,7 @@ static int channel_open(int fd)
 
 static int open_device(void)
 {
-	int fd = open("/dev/hyper-channel", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	int fd = openat(AT_FDCWD, "/dev/hyper-channel", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 
 	guest.channel.has_late_ends = fd < 0;
 	return fd < 0 ? port_open() : fd;

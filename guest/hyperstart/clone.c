@@ -78,7 +78,7 @@ static int write_boot_id(void)
 		return failed("getrandom", "boot id");
 	id[6] = (uint8_t)(0x40 | (id[6] & 0x0f));
 	id[8] = (uint8_t)(0x80 | (id[8] & 0x3f));
-	cleanup_fd int fd = open(BOOT_ID_FILE, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0444);
+	cleanup_fd int fd = openat(AT_FDCWD, BOOT_ID_FILE, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0444);
 	if (fd < 0 || dprintf(fd, format, id[0], id[1], id[2], id[3], id[4], id[5], id[6], id[7], id[8],
 			      id[9], id[10], id[11], id[12], id[13], id[14], id[15]) < 0)
 		return failed("write", BOOT_ID_FILE);

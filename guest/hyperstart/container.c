@@ -34,6 +34,12 @@ struct container *container_find(const char *name)
 	return NULL;
 }
 
+static void let_go(struct container *container)
+{
+	close_fd(&container->mount_namespace);
+	close_fd(&container->terminals);
+}
+
 static void container_free(struct container *container)
 {
 	struct container **at = &guest.containers;
@@ -44,8 +50,7 @@ static void container_free(struct container *container)
 		*at = container->next;
 	processes_forget_container(container);
 	timer_disarm(&container->removal);
-	close_fd(&container->mount_namespace);
-	close_fd(&container->terminals);
+	let_go(container);
 	watch_close(&container->job.watch); /* who waits there ends */
 	close_fd(&container->cgroup);
 	cgroup_remove(container->name);
@@ -74,6 +79,15 @@ static bool is_good_name(const char *name)
 	       strcmp(name, "hyperstart") != 0 && !strchr(name, '/') && strncmp(name, "cgroup.", 7) != 0;
 }
 
+static uint64_t slots_of(const struct msg_create_container *message)
+{
+	uint64_t slots = slot_bit(message->image.slot) | slot_bit(message->writable.slot);
+
+	for (uint32_t i = 0; i < message->mounts_count; i++)
+		slots |= slot_bit(message->mounts[i].source.slot);
+	return slots;
+}
+
 static int check(const struct msg_create_container *message)
 {
 	size_t count = 0;
@@ -84,18 +98,11 @@ static int check(const struct msg_create_container *message)
 		return failed_with(EINVAL, "create container", message->container);
 	if (container_find(message->container))
 		return failed_with(EEXIST, "create container", message->container);
+	if (slots_of(message) & guest.teardown.unmounting)
+		return failed_with(EBUSY, "create container", message->container);
 	for (struct container *container = guest.containers; container; container = container->next)
 		count++;
 	return count < CONTAINERS ? 0 : failed_with(ENOSPC, "create container", message->container);
-}
-
-static uint64_t slots_of(const struct msg_create_container *message)
-{
-	uint64_t slots = slot_bit(message->image.slot) | slot_bit(message->writable.slot);
-
-	for (uint32_t i = 0; i < message->mounts_count; i++)
-		slots |= slot_bit(message->mounts[i].source.slot);
-	return slots;
 }
 
 static struct container *container_new(const struct msg_create_container *message, uint32_t request)
@@ -263,7 +270,7 @@ static int erase_writable(const struct container *container)
 		disk_path(container->writable_slot, disk);
 	snprintf(parent, sizeof(parent), "%.*s", name ? (int)(name - container->writable) : 0,
 		 container->writable);
-	cleanup_fd int root = open(disk, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	cleanup_fd int root = openat(AT_FDCWD, disk, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	cleanup_fd int directory = root < 0 ? -1 : open_in_root(root, parent, O_RDONLY | O_DIRECTORY);
 	name = name ? name + 1 : container->writable;
 	if (directory < 0 || !name[0] || !strcmp(name, ".") || !strcmp(name, ".."))
@@ -296,8 +303,7 @@ static void try_removal(struct timer *timer)
 		request_answer(container->request, failed_with(EBUSY, "end", container->name));
 		return;
 	}
-	close_fd(&container->mount_namespace);
-	close_fd(&container->terminals);
+	let_go(container);
 	if (container->erases && container->writable[0])
 		erase(container);
 	else
@@ -321,10 +327,18 @@ int container_remove(const struct msg_remove_container *message, uint32_t reques
 	return ANSWERED_LATER;
 }
 
-void containers_remove_all(void)
+void containers_leave(struct container *list)
 {
-	while (guest.containers)
-		container_free(guest.containers);
+	for (struct container *container = list; container; container = container->next)
+		let_go(container);
+}
+
+void containers_free(struct container **list)
+{
+	for (struct container *container; (container = *list);) {
+		*list = container->next;
+		container_free(container);
+	}
 }
 
 bool containers_have_job(pid_t pid)
@@ -342,13 +356,18 @@ void containers_look_again(void)
 			timer_arm(&container->removal, 0);
 }
 
-bool containers_job_ended(pid_t pid)
+static bool job_ended(struct container *list, pid_t pid)
 {
-	for (struct container *container = guest.containers; container; container = container->next)
+	for (struct container *container = list; container; container = container->next)
 		if (container->job.pid == pid) {
 			container->job.pid = 0;
 			job_finish(&container->job);
 			return true;
 		}
 	return false;
+}
+
+bool containers_job_ended(pid_t pid)
+{
+	return job_ended(guest.containers, pid) || job_ended(guest.teardown.containers, pid);
 }

@@ -41,8 +41,9 @@ int container_remove(const struct msg_remove_container *message, uint32_t reques
 /* SIGKILL to all in it. */
 void container_kill(struct container *container);
 int container_signal(struct container *container, int number);
-/* With nothing running any more. */
-void containers_remove_all(void);
+/* Let go of the mounts of all in a list; their processes may have them yet. */
+void containers_leave(struct container *list);
+void containers_free(struct container **list); /* with nothing running any more */
 bool containers_job_ended(pid_t pid);
 void containers_look_again(void); /* something has ended: what a removal waits for may have */
 bool containers_have_job(pid_t pid); /* one that builds, erases or waits: no process of theirs */

@@ -67,12 +67,16 @@ void disks_find(char names[SLOTS][DEVICE_NAME])
 		closedir(devices);
 }
 
+/* What a job has found: it looks once, and again for a slot that had no disk then. */
+static char found[SLOTS][DEVICE_NAME];
+static bool has_looked;
+
 static bool find_device(uint8_t slot, char name[DEVICE_NAME])
 {
-	char names[SLOTS][DEVICE_NAME];
-
-	disks_find(names);
-	memcpy(name, names[slot], DEVICE_NAME);
+	if (!*found[slot])
+		disks_find(found);
+	has_looked = true;
+	memcpy(name, found[slot], DEVICE_NAME);
 	return *name;
 }
 
@@ -92,7 +96,7 @@ static bool await_device(uint8_t slot, char name[DEVICE_NAME])
 	for (int tries = 0; tries < 10000; tries++) {
 		if (find_device(slot, name)) {
 			snprintf(node, sizeof(node), "/dev/%s", name);
-			cleanup_fd int fd = open(node, O_RDONLY | O_CLOEXEC);
+			cleanup_fd int fd = openat(AT_FDCWD, node, O_RDONLY | O_CLOEXEC);
 			if (fd >= 0)
 				return true;
 		}
@@ -208,13 +212,6 @@ void disk_path(uint8_t slot, char path[32])
 	snprintf(path, 32, DISKS_DIRECTORY "/%u", slot);
 }
 
-static bool is_mounted(const char *path)
-{
-	struct extended_status status;
-
-	return !sys_statx(AT_FDCWD, path, &status) && status.attributes & STATX_ATTR_MOUNT_ROOT_;
-}
-
 bool disk_is_mounted(uint8_t slot)
 {
 	char path[32];
@@ -229,7 +226,7 @@ static int bind_slot(uint8_t slot, const char *path)
 	char source[32];
 
 	snprintf(source, sizeof(source), "/disks/%u", slot);
-	cleanup_fd int fd = open(source, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	cleanup_fd int fd = openat(AT_FDCWD, source, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	cleanup_fd int copy =
 		fd < 0 ? failed_with(ENODEV, "find disk", source) : mount_copy(fd, source, false, 0);
 	return copy < 0 ? copy : mount_at(copy, AT_FDCWD, path, true);
@@ -301,15 +298,21 @@ int disk_unmount(uint8_t slot)
 	return 0;
 }
 
-void disks_make_read_only(void)
+void disk_let_go(uint8_t slot)
 {
 	char path[32];
 
-	for (uint8_t slot = 0; slot < SLOTS; slot++) {
-		disk_path(slot, path);
-		if (is_mounted(path))
-			mount(NULL, path, NULL, MS_REMOUNT | MS_RDONLY, NULL);
-	}
+	disk_path(slot, path);
+	umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW);
+}
+
+void disks_forget(uint64_t slots)
+{
+	if (!slots || !has_controller())
+		return;
+	for (uint8_t slot = 0; slot < SLOTS; slot++)
+		if (slots & slot_bit(slot))
+			forget_device(slot);
 }
 
 /* By its node, or while there is none yet by "8:16" in the file "dev" of its directory in /sys. */
@@ -336,19 +339,18 @@ static int find_number(const char name[DEVICE_NAME], dev_t *number)
 
 int disk_make_nodes(int dev)
 {
-	char names[SLOTS][DEVICE_NAME];
 	dev_t number = 0;
 
-	disks_find(names);
+	if (!has_looked)
+		disks_find(found);
 	for (uint8_t slot = 0; slot < SLOTS; slot++) /* those that the machine started with have no gaps */
-		if (!*names[slot] && !scan_slot(slot, names[slot]))
+		if (!*found[slot] && !scan_slot(slot, found[slot]))
 			break;
 	for (uint8_t slot = 0; slot < SLOTS; slot++) {
-		int result = *names[slot] ? find_number(names[slot], &number) : 0;
-		if (!result && *names[slot] && mknodat(dev, names[slot], S_IFBLK | 0600, number))
-			result = failed("mknod", names[slot]);
-		if (result)
-			return result;
+		if (!*found[slot] || find_number(found[slot], &number)) /* one of the pod before may go just now */
+			continue;
+		if (mknodat(dev, found[slot], S_IFBLK | 0600, number))
+			return failed("mknod", found[slot]);
 	}
 	return 0;
 }

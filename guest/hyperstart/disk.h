@@ -20,7 +20,8 @@ static inline uint64_t slot_bit(uint8_t slot)
  */
 int disk_mount(uint8_t slot);
 int disk_unmount(uint8_t slot); /* one that is not mounted is no failure */
-void disks_make_read_only(void); /* for those that would not unmount: clean, as far as it goes */
+void disk_let_go(uint8_t slot); /* for us it is unmounted; it is when nobody has it any more */
+void disks_forget(uint64_t slots); /* hyperd takes these away, and a controller would not tell */
 void disk_path(uint8_t slot, char path[32]);
 bool disk_is_mounted(uint8_t slot);
 /* The names that the kernel has for them in /dev; "" for a slot without a disk, or none that was looked at. */

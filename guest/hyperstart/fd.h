@@ -1,4 +1,8 @@
-/* File descriptors that close themselves at the end of their block. */
+/*
+ * File descriptors that close themselves at the end of their block.
+ *
+ * They are opened by openat(2): musl's open(2) asks for O_CLOEXEC twice.
+ */
 #pragma once
 
 #include <errno.h>

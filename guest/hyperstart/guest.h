@@ -13,6 +13,7 @@
 #include "process.h"
 #include "requests.h"
 #include "session.h"
+#include "teardown.h"
 
 struct guest {
 	uint64_t started_ns;
@@ -29,6 +30,7 @@ struct guest {
 	struct session session;
 	struct requests requests;
 	struct pod pod;
+	struct teardown teardown;
 	struct clone clone;
 	struct container *containers;
 	struct process *processes;

@@ -17,7 +17,7 @@ static const char *const hidden[] = { ROOT_DIRECTORY "/proc", ROOT_DIRECTORY "/s
 
 static int copy_tree(const char *path)
 {
-	cleanup_fd int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	cleanup_fd int fd = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
 	return fd < 0 ? failed("open", path) : mount_copy(fd, path, true, 0);
 }
@@ -25,7 +25,7 @@ static int copy_tree(const char *path)
 /* Trees can be copied only by who is in their mount namespace: so there and back again. */
 static int copy_root(const struct container *container)
 {
-	cleanup_fd int own = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	cleanup_fd int own = openat(AT_FDCWD, "/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
 
 	if (own < 0 || setns(container->mount_namespace, CLONE_NEWNS))
 		return failed("setns", "mounts");

@@ -149,9 +149,9 @@ static int make_run_directory(void)
 	for (size_t i = 0; i < LENGTH(names); i++)
 		if (mkdir(names[i], 0700) && errno != EEXIST)
 			return failed("mkdir", names[i]);
-	guest.null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	guest.own_pid_namespace = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
-	guest.own_net_namespace = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	guest.null = openat(AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC);
+	guest.own_pid_namespace = openat(AT_FDCWD, "/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
+	guest.own_net_namespace = openat(AT_FDCWD, "/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	if (guest.null < 0 || guest.own_pid_namespace < 0 || guest.own_net_namespace < 0)
 		return failed("open", "/dev/null or namespaces");
 	return 0;
@@ -179,9 +179,11 @@ static void reap(void)
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
 		if (pid == guest.pod.init)
 			pod_init_ended();
+		else if (pid == guest.teardown.init)
+			guest.teardown.init = 0;
 		else if (!processes_ended(pid, status))
 			containers_job_ended(pid);
-	pod_look_again();
+	teardown_look_again();
 	containers_look_again();
 }
 
@@ -191,7 +193,7 @@ static void signals_ready(struct watch *watch, uint32_t events)
 
 	(void)events;
 	/* which ones does not matter: children may have ended, and the rest is for nobody */
-	while (read(watch->fd, signals, sizeof(signals)) > 0)
+	while (read(watch->fd, signals, sizeof(signals)) == (ssize_t)sizeof(signals))
 		;
 	reap();
 }

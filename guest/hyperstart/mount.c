@@ -54,6 +54,13 @@ int mount_copy(int fd, const char *name, bool recursive, unsigned int attributes
 	return steal_fd(&mount);
 }
 
+bool is_mounted(const char *path)
+{
+	struct extended_status status;
+
+	return !sys_statx(AT_FDCWD, path, &status) && status.attributes & STATX_ATTR_MOUNT_ROOT_;
+}
+
 int mount_at(int mount, int root, const char *path, bool is_directory)
 {
 	cleanup_fd int target = make_mount_point(root, path, is_directory);

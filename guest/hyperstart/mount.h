@@ -42,6 +42,8 @@ int mount_in_new(int mount, const char *from, int parent, const char *name);
 /* A bind of the file `from`, which is our own, on `path` inside `root`, made when absent. */
 int mount_bind(const char *from, int root, const char *path);
 
+bool is_mounted(const char *path); /* whether it is the root of a mount */
+
 /* "ro,nosuid,size=64m" taken apart: `text` is changed, and options point into it. */
 #define MOUNT_OPTIONS 32
 struct mount_options {

@@ -13,7 +13,6 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/reboot.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -30,8 +29,6 @@
 #include "template.h"
 
 #define ENTROPY_LIMIT 512 /* bytes */
-#define TEARDOWN_STEP_MS 2
-#define TEARDOWN_TRIES 2500
 
 /* --- Before the namespaces --- */
 
@@ -52,7 +49,7 @@ static int add_entropy(const struct bytes *entropy)
 		uint8_t bytes[ENTROPY_LIMIT];
 	} pool = { .entropy_count = (int)entropy->size * 8,
 		   .buf_size = (int)entropy->size }; /* rand_pool_info */
-	cleanup_fd int fd = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
+	cleanup_fd int fd = openat(AT_FDCWD, "/dev/urandom", O_WRONLY | O_CLOEXEC);
 
 	if (!entropy->size || guest.in_namespaces)
 		return 0;
@@ -103,8 +100,16 @@ static int set_sysctl(const struct msg_setting *setting)
 			*at = '/';
 	if (guest.in_namespaces && !is_namespaced(name))
 		return failed_with(EPERM, "set sysctl", setting->name);
-	cleanup_fd int directory = open("/proc/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	cleanup_fd int directory = openat(AT_FDCWD, "/proc/sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return write_text(directory, name[0] == '/' ? name + 1 : name, setting->value);
+}
+
+/* A disk that has stayed mounted would be in use as long as we live. */
+static void let_go_of_disks(void)
+{
+	for (uint8_t slot = 0; slot < SLOTS; slot++)
+		if (guest.teardown.kept & slot_bit(slot))
+			disk_let_go(slot);
 }
 
 static int init_set_up(const struct msg_set_up_pod *message)
@@ -116,6 +121,7 @@ static int init_set_up(const struct msg_set_up_pod *message)
 		write_text(AT_FDCWD, "/proc/self/oom_score_adj", "-1000");
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		return failed("mount private", "/");
+	let_go_of_disks();
 	if (message->hostname[0] && sethostname(message->hostname, strlen(message->hostname)))
 		return failed("sethostname", message->hostname);
 	for (uint32_t i = 0; !result && i < message->sysctls_count; i++)
@@ -156,9 +162,9 @@ static int open_namespaces(struct pod *pod)
 	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/%d/ns/pid", pod->init);
-	pod->pid_namespace = open(path, O_RDONLY | O_CLOEXEC);
+	pod->pid_namespace = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
 	snprintf(path, sizeof(path), "/proc/%d/ns/net", pod->init);
-	pod->net_namespace = open(path, O_RDONLY | O_CLOEXEC);
+	pod->net_namespace = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
 	pod->init_pidfd = sys_pidfd_open(pod->init);
 	if (pod->pid_namespace < 0 || pod->net_namespace < 0 || pod->init_pidfd < 0)
 		return failed("open", "namespaces of the pod");
@@ -190,8 +196,7 @@ static void end_init(struct pod *pod)
 	pod->init = 0;
 }
 
-/* What the pod's containers had in common. */
-static void unmount_all(void)
+void pod_unmount(void)
 {
 	umount2(SHM_DIRECTORY, MNT_DETACH);
 	template_remove();
@@ -202,7 +207,7 @@ static void undo_set_up(struct pod *pod)
 {
 	end_init(pod);
 	close_namespaces(pod);
-	unmount_all();
+	pod_unmount();
 }
 
 static void init_is_ready(struct job *job, int result)
@@ -259,7 +264,7 @@ void pod_init_ended(void)
 
 	pod->init = 0;
 	job_finish(&pod->job);
-	if (pod->exists && !pod->is_ending)
+	if (pod->exists)
 		log_line("the pod's init was killed, and with it every process of the pod");
 }
 
@@ -276,6 +281,7 @@ int pod_configure_nic(const struct msg_configure_nic *message)
 
 	if (!pod->exists)
 		return failed_with(ENOENT, "find", "pod");
+	pod->has_nics = true;
 	cleanup_fd int own = netlink_open(NETLINK_ROUTE);
 	return own < 0 ? own : net_configure(own, pod->net, pod->net_namespace, message);
 }
@@ -289,83 +295,19 @@ int pod_set_services(const struct msg_set_services *message)
 	return services_set(&pod->services, pod->net, pod->net_namespace, message);
 }
 
-/* --- Tearing down --- */
+/* --- Its end --- */
 
-static int unmount_disks(uint64_t keep)
-{
-	int result = 0;
-
-	for (uint8_t slot = 0; !result && slot < SLOTS; slot++)
-		if (!(keep & slot_bit(slot)))
-			result = disk_unmount(slot);
-	return result;
-}
-
-static void power_off(void)
-{
-	sync();
-	session_flush(); /* the Done, before the power is gone */
-	if (guest.in_namespaces)
-		_exit(0);
-	reboot(RB_POWER_OFF);
-}
-
-static void torn_down(struct pod *pod, int result)
-{
-	pod->is_ending = false;
-	pod->exists = false;
-	mark("torn down", "");
-	if (pod->powers_off && result) { /* what cannot be unmounted can at least be made clean */
-		log_line("unmount: %s", strerror(-result));
-		disks_make_read_only();
-		result = 0;
-	}
-	request_answer(pod->request, result);
-	if (pod->powers_off)
-		power_off();
-}
-
-/* All are killed, but each has its own time to die, and only then let go of its mounts. */
-static void try_tear_down(struct timer *timer)
-{
-	struct pod *pod = container_of(timer, struct pod, teardown);
-	bool is_late = ++pod->tries >= TEARDOWN_TRIES;
-	int result = pod->init || processes_are_running() ? failed_with(EBUSY, "end", "processes") : 0;
-
-	if (!result) {
-		containers_remove_all();
-		unmount_all();
-		result = unmount_disks(pod->keep);
-	}
-	if (result && !is_late) {
-		timer_arm(timer, TEARDOWN_STEP_MS);
-		return;
-	}
-	torn_down(pod, result);
-}
-
-void pod_look_again(void)
-{
-	if (guest.pod.teardown.at_ns)
-		timer_arm(&guest.pod.teardown, 0);
-}
-
-int pod_tear_down(uint32_t request, uint64_t keep, bool powers_off)
+pid_t pod_kill(void)
 {
 	struct pod *pod = &guest.pod;
+	pid_t init = pod->init;
 
-	pod->request = request;
-	pod->keep = keep;
-	pod->powers_off = powers_off;
-	pod->is_ending = true;
-	pod->tries = 0;
-	pod->teardown.expired = try_tear_down;
-	if (pod->net >= 0)
+	if (pod->has_nics)
 		net_return(pod->net, guest.own_net_namespace);
-	processes_kill_all();
-	if (pod->init)
-		kill(pod->init, SIGKILL); /* and so the kernel kills all that lives in the namespace */
+	if (init)
+		kill(init, SIGKILL);
 	close_namespaces(pod);
-	timer_arm(&pod->teardown, 0);
-	return ANSWERED_LATER;
+	pod->init = 0;
+	pod->exists = pod->has_nics = false;
+	return init;
 }

@@ -6,7 +6,6 @@
 #include <sys/types.h>
 
 #include "job.h"
-#include "loop.h"
 #include "protocol.gen.h"
 #include "services.h"
 
@@ -18,21 +17,18 @@ struct pod {
 	int pid_namespace, net_namespace; /* -1: none */
 	int init_pidfd; /* for joining all of them with one call */
 	int net; /* routing socket inside */
+	bool has_nics;
 	struct services services;
 	struct job job; /* its init, until that is ready */
-	uint32_t request; /* who waits for the set-up, or for the tear-down */
-	struct timer teardown; /* tries again until all is gone */
-	unsigned int tries;
-	uint64_t keep; /* slots whose disks stay mounted when it is torn down */
-	bool is_ending, powers_off;
+	uint32_t request; /* who waits for the set-up */
 	bool has_births; /* hyperstart's next child is born in its PID namespace */
 };
 
 int pod_set_up(const struct msg_set_up_pod *message, uint32_t request);
-/* Kill, unmount all but the slots `keep`, answer Done; then also power off when `powers_off`. */
-int pod_tear_down(uint32_t request, uint64_t keep, bool powers_off);
 int pod_configure_nic(const struct msg_configure_nic *message);
 int pod_set_services(const struct msg_set_services *message);
 void pod_init_ended(void);
-void pod_look_again(void); /* something has ended: what a tear-down waits for may have */
+/* There is none any more, but for its init, which is killed: its PID, or 0.  NICs are the machine's again. */
+pid_t pod_kill(void);
+void pod_unmount(void); /* what its containers have in common */
 int pod_join(void); /* for jobs: the namespaces but PID, which they were born in */

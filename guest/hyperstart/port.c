@@ -51,7 +51,7 @@ int port_open(void)
 	if (port_find(&port))
 		return -1;
 	snprintf(path, sizeof(path), "/dev/%s", port.text);
-	return open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	return openat(AT_FDCWD, path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 }
 
 struct device {

@@ -233,7 +233,9 @@ struct msg_set_up_pod {
 /*
  * Kill every process of the pod, unmount its disks, and be as after boot.  Reply: Done.
  *
- * Disks in the slots `keep` stay mounted, for a next pod that has the same ones there.
+ * Disks in the slots `keep` stay mounted, for a next pod that has the same ones there.  What is asked next
+ * does not wait for the reply, but for what starts processes: all are killed, while disks are written.  No
+ * container may have one of these disks (EBUSY).
  */
 struct msg_tear_down_pod {
 	uint32_t keep_count;

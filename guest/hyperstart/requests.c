@@ -50,6 +50,12 @@ void request_answer_created(uint32_t id, int result)
 	send_result(id, result);
 }
 
+void request_answer_torn_down(uint32_t id, int result)
+{
+	guest.requests.is_tearing_down = false;
+	send_result(id, result);
+}
+
 void request_answer_started(uint32_t id, const struct msg_started *started)
 {
 	const union msg_any message = { .started = *started };
@@ -126,13 +132,13 @@ static int tear_down_pod(const union msg_any *message, uint32_t id)
 
 	for (uint32_t i = 0; i < wish->keep_count; i++)
 		keep |= slot_bit(wish->keep[i]);
-	return pod_tear_down(id, keep, false);
+	return teardown_begin(id, keep, false);
 }
 
 static int shut_down(const union msg_any *unused, uint32_t id)
 {
 	(void)unused;
-	return pod_tear_down(id, 0, true);
+	return teardown_begin(id, 0, true);
 }
 
 static int configure_nic(const union msg_any *message, uint32_t id)
@@ -261,11 +267,28 @@ static int handle(const struct frame *frame, struct arena *arena)
 	return handlers[frame->number](&message, frame->id);
 }
 
+static bool waits_for_end(uint16_t number)
+{
+	switch (number) {
+	case MSG_TEAR_DOWN_POD:
+	case MSG_SHUT_DOWN:
+	case MSG_BECOME_TEMPLATE:
+	case MSG_REMOVE_CONTAINER:
+	case MSG_START_PROCESS:
+	case MSG_START_ARCHIVE:
+		return true;
+	default:
+		return false;
+	}
+}
+
 bool request_can_take(uint16_t number)
 {
 	const struct requests *requests = &guest.requests;
 
 	if (requests->is_busy)
+		return false;
+	if (requests->is_tearing_down && waits_for_end(number))
 		return false;
 	return !requests->creating || (number == MSG_CREATE_CONTAINER && requests->creating < CREATING);
 }
@@ -283,6 +306,8 @@ void request_take(const struct frame *frame, struct arena *arena)
 		guest.requests.is_busy = true;
 	else if (result == CREATED_LATER)
 		guest.requests.creating++;
+	else if (result == TORN_DOWN_LATER)
+		guest.requests.is_tearing_down = true;
 	else if (result != ANSWERED)
 		send_result(frame->id, result);
 }

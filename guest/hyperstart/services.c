@@ -185,7 +185,7 @@ static int find_family(struct services *services)
 /* What goes to a backend that is no more is to find another one; by default it would be lost in silence. */
 static void let_connections_move(void)
 {
-	cleanup_fd int fd = open("/proc/sys/net/ipv4/vs/expire_nodest_conn", O_WRONLY | O_CLOEXEC);
+	cleanup_fd int fd = openat(AT_FDCWD, "/proc/sys/net/ipv4/vs/expire_nodest_conn", O_WRONLY | O_CLOEXEC);
 
 	if (fd < 0 || write(fd, "1", 1) != 1)
 		log_line("expire_nodest_conn: %s", strerror(errno));

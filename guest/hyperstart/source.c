@@ -20,7 +20,7 @@
 /* Without a machine: a directory with all that is mounted in it. */
 static int bind_share(const char *path)
 {
-	cleanup_fd int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	cleanup_fd int fd = openat(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	cleanup_fd int copy = fd < 0 ? failed("open", path) : mount_copy(fd, path, true, 0);
 
 	return copy < 0 ? copy : mount_at(copy, AT_FDCWD, SHARE_DIRECTORY, true);

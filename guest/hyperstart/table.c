@@ -145,7 +145,7 @@ static void read_command(pid_t pid, char *text, size_t size)
 	char path[32], name[32];
 
 	snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
-	cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+	cleanup_fd int fd = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
 	ssize_t length = fd < 0 ? 0 : read(fd, text, size - 1);
 	while (length > 0 && !text[length - 1])
 		length--;

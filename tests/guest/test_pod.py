@@ -33,7 +33,7 @@ from hypercontainer.guest.protocol import (
     Welcome,
 )
 from hypercontainer.guest.wire import END, FrameParser, encode, stuff, unstuff
-from tests.guest.laboratory import IMAGE_SLOT, Pod, a_process, as_root
+from tests.guest.laboratory import IMAGE_SLOT, Pod, a_process, as_root, finish
 
 
 async def test_welcome_tells_who_answers(machine: Pod) -> None:
@@ -129,6 +129,25 @@ async def test_an_image_that_the_next_pod_has_too_stays_mounted(machine: Pod) ->
     await machine.create("c2")
     await machine.agent.request(TearDownPod())
     assert disks() == set()
+
+
+async def test_pods_follow_each_other_without_waiting_for_answers(machine: Pod) -> None:
+    await machine.set_up()
+    for number in range(10):
+        await machine.create()
+        process = await machine.start("sh", "-c", f"echo last words {number}; hostname; sleep 60")
+        await asyncio.gather(
+            machine.agent.request(TearDownPod(keep=(IMAGE_SLOT,))),
+            machine.set_up(hostname=f"pod{number}"),
+            machine.agent.request(Ping()),
+        )
+        result = await finish(process)
+        assert result.status == 137
+        name = f"pod{number - 1}" if number else "pod"
+        assert f"last words {number}\n{name}\n".encode().startswith(result.output)
+        await process.forget()
+    await asyncio.gather(*(machine.agent.request(TearDownPod()) for _ in range(3)))
+    await machine.set_up()
 
 
 async def test_tearing_down_nothing_is_done(machine: Pod) -> None:

@@ -201,7 +201,9 @@ class SetUpPod(Message, number=10):
 class TearDownPod(Message, number=11):
     """Kill every process of the pod, unmount its disks, and be as after boot.  Reply: Done.
 
-    Disks in the slots ``keep`` stay mounted, for a next pod that has the same ones there.
+    Disks in the slots ``keep`` stay mounted, for a next pod that has the same ones there.  What is asked next
+    does not wait for the reply, but for what starts processes: all are killed, while disks are written.  No
+    container may have one of these disks (EBUSY).
     """
 
     keep: tuple[U8, ...] = since(2, ())
