@@ -15,7 +15,7 @@ import pytest
 from hypercontainer.config import Paths, Settings
 from hypercontainer.engine.engine import Engine
 from hypercontainer.hypervisors import base
-from hypercontainer.model.pod import PodSpec
+from hypercontainer.model.pod import AddedContainer, PodSpec
 from tests.support.images import cached_busybox_layer, docker_archive
 
 SLEEP = ("sleep", "1000")
@@ -56,6 +56,12 @@ def a_spec(*containers: dict[str, Any], **fields: Any) -> PodSpec:
     whole = [{"image": "busybox", "command": SLEEP, "stop_signal": "KILL", **each} for each in containers]
     document = {"network": "none", "memory_mib": 64, "containers": whole, **fields}
     return msgspec.convert(document, PodSpec)
+
+
+def added(*volumes: dict[str, Any], **container: Any) -> AddedContainer:
+    """A container as ``a_spec`` has it, for a pod that there is, with volumes of its own."""
+    own = msgspec.to_builtins(a_spec(container).containers[0])
+    return msgspec.convert({"container": own, "volumes": volumes}, AddedContainer)
 
 
 def shell(script: str, **fields: Any) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from hypercontainer.engine import output as output_module
@@ -23,9 +22,9 @@ from hypercontainer.errors import (
     InvalidState,
     Unavailable,
 )
-from hypercontainer.model.pod import AddedContainer, ExecSpec
+from hypercontainer.model.pod import ExecSpec
 from hypercontainer.model.rest import ContainerState, PodState
-from tests.api.engines import SLEEP, a_spec, an_engine, load, printed, shell, until, until_printed
+from tests.api.engines import SLEEP, a_spec, added, an_engine, load, printed, shell, until, until_printed
 from tests.support.images import Member, layer
 
 pytestmark = pytest.mark.needs_machine
@@ -37,10 +36,6 @@ async def running(engine: Engine, *containers: dict[str, Any], **fields: Any) ->
     pod = await engine.create_pod(a_spec(*containers, **fields))
     await engine.start_pod(pod.id)
     return pod.id
-
-
-def added(**fields: Any) -> AddedContainer:
-    return msgspec.convert({"container": msgspec.to_builtins(a_spec(fields).containers[0])}, AddedContainer)
 
 
 # --- Several containers ---

@@ -12,7 +12,7 @@ import pytest
 from hypercontainer.engine.engine import Engine
 from hypercontainer.errors import CommandNotFound, HyperError, InvalidState
 from hypercontainer.model.rest import ContainerState, PodState
-from tests.api.engines import a_spec, load, printed, shell, until, until_printed
+from tests.api.engines import a_spec, added, load, printed, shell, until, until_printed
 from tests.support.images import Member, layer
 
 pytestmark = pytest.mark.needs_machine
@@ -53,6 +53,18 @@ async def test_a_pod_of_another_image_replaces_and_is_replaced(engine: Engine) -
     await engine.replace_pod("old", "new")
     await until_printed(engine, "new-0", "/marker\n/marker\n")
     assert len(engine.machines()) == 1
+
+
+async def test_an_image_that_was_kept_goes_with_its_last_container(engine: Engine) -> None:
+    for name in ("other", "third", "fourth"):
+        await load(engine, name, extra=layer(Member(name=name)))
+    await old_and(engine, {}, {"image": "other"})
+    await engine.replace_pod("old", "new", timeout_s=0)
+    await engine.remove_container("new-0", force=True)
+    for name in ("third", "fourth"):  # in the slot of the old pod's disk, and in that of the image
+        command = shell(f"ls /{name}; sleep 1000", name=name, image=name)
+        await engine.start_container((await engine.add_container("new", added(**command))).id)
+        await until_printed(engine, name, f"/{name}\n")
 
 
 async def test_a_pod_that_cannot_be_run_leaves_the_old_one_running(engine: Engine) -> None:

@@ -7,13 +7,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from hypercontainer.engine.engine import Engine
 from hypercontainer.errors import CommandNotFound, Conflict, GuestError, InvalidRequest, Unsupported
-from hypercontainer.model.pod import AddedContainer
-from tests.api.engines import a_spec, an_engine, printed, shell, until_printed
+from tests.api.engines import a_spec, added, an_engine, printed, shell, until_printed
 
 pytestmark = pytest.mark.needs_machine
 
@@ -36,11 +34,6 @@ def e2fs(name: str) -> str:
 def mounts(**targets: str) -> tuple[dict[str, Any], ...]:
     """Of volumes by name, each at a target."""
     return tuple({"target": target, "volume": name} for name, target in targets.items())
-
-
-def added(*volumes: dict[str, Any], **container: Any) -> AddedContainer:
-    own = msgspec.to_builtins(a_spec(container).containers[0])
-    return msgspec.convert({"container": own, "volumes": volumes}, AddedContainer)
 
 
 def shared(engine: Engine) -> set[str]:

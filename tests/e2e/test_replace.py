@@ -19,6 +19,10 @@ def created(hyper: Hyper, name: str, *command: str) -> str:
     return hyper.ok("create", "--network", "none", "--name", name, "busybox", *command)
 
 
+def until_it_speaks(hyper: Hyper, pod: str) -> None:
+    until(lambda: hyper.ok("logs", pod) != "")
+
+
 @pytest.mark.every_driver
 def test_a_pod_takes_the_machine_of_another_which_keeps_its_data(hyper: Hyper) -> None:
     sleeper(hyper, "old")
@@ -33,6 +37,22 @@ def test_a_pod_takes_the_machine_of_another_which_keeps_its_data(hyper: Hyper) -
     hyper.ok("stop", "-t", "1", "new")
     hyper.ok("start", "old")
     assert hyper.ok("exec", "old", "cat", "/data") == "precious"
+
+
+@pytest.mark.every_driver
+def test_pods_that_follow_each_other_see_no_disk_of_the_other(hyper: Hyper) -> None:
+    """The machine has both pods' disks for a moment, but nothing that runs in it has."""
+    watch = 'while :; do now=$(ls /sys/block | wc -l); [ "$now" = "$before" ] || echo $now; before=$now; done'
+    created(hyper, "a", "sh", "-c", watch)
+    created(hyper, "b", "sh", "-c", watch)
+    hyper.ok("start", "a")
+    until_it_speaks(hyper, "a")
+    alone = hyper.ok("logs", "a")
+    for old, new in (("a", "b"), ("b", "a"), ("a", "b"), ("b", "a")):
+        until_it_speaks(hyper, old)
+        hyper.ok("replace", "-t", "0", "-o", old, "-n", new)
+        assert {*hyper.ok("logs", old).split()} == {alone}
+    hyper.ok("exec", "a", "true")
 
 
 @pytest.mark.every_driver

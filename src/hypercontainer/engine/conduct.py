@@ -114,7 +114,7 @@ async def erase(pod: Pod, running: Running) -> None:
     requests: list[Awaitable[object]] = []
     for container in pod.record.erase:
         if container not in running.mounted:  # only what is mounted can be erased
-            requests.append(running.agent.request(messages.create_remains(container)))
+            requests.append(running.agent.request(messages.create_remains(pod.record, container)))
         requests.append(running.agent.request(RemoveContainer(container, erase=True)))
     if requests:
         await all_of(requests)

@@ -35,29 +35,41 @@ async def end_processes(pod: Pod, containers: Sequence[Container], timeout_s: fl
 
     None: the grace that the pod asks for.
     """
-    running = [(c, c.run) for c in containers if c.run is not None and c.run.is_running]
+    running = _running(containers)
     runs = [run for _, run in running]
-    grace_s = _grace_s(pod) if timeout_s is None else timeout_s
+    grace = grace_s(pod, timeout_s)
     stops = asyncio.gather(*(_signal(run, container.record.stop_signal) for container, run in running))
-    if grace_s <= 0:  # one way to the guest and back for both
+    if grace <= 0:  # one way to the guest and back for both
         await asyncio.gather(stops, _kill(runs))
-        await _ended(runs, _KILLED_TIMEOUT_S)
     else:
         await stops
-        if not await _ended(runs, grace_s):
+        if not await _ended(runs, grace):
             await _kill(runs)
-            await _ended(runs, _KILLED_TIMEOUT_S)
+    await see_killed(pod, containers)
+
+
+async def see_killed(pod: Pod, containers: Sequence[Container]) -> None:
+    """Take the last words and the exit statuses of what has been killed, in bounded time."""
+    running = _running(containers)
+    await _ended([run for _, run in running], _KILLED_TIMEOUT_S)
     for container, _ in running:
         lose(pod, container, "")
 
 
-async def _kill(runs: Sequence[ProcessRun]) -> None:
-    await asyncio.gather(*(_signal(run, signal.SIGKILL, whole_container=True) for run in runs))
+def _running(containers: Sequence[Container]) -> list[tuple[Container, ProcessRun]]:
+    return [(c, c.run) for c in containers if c.run is not None and c.run.is_running]
 
 
-def _grace_s(pod: Pod) -> float:
+def grace_s(pod: Pod, timeout_s: float | None) -> float:
+    """How long processes may take to end by themselves: as asked, or what the pod has for its stop."""
+    if timeout_s is not None:
+        return timeout_s
     asked = pod.record.spec.stop_timeout_s
     return _GRACE_S if asked is None else asked
+
+
+async def _kill(runs: Sequence[ProcessRun]) -> None:
+    await asyncio.gather(*(_signal(run, signal.SIGKILL, whole_container=True) for run in runs))
 
 
 async def _signal(run: ProcessRun, number: int, *, whole_container: bool = False) -> None:

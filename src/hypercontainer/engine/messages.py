@@ -79,7 +79,7 @@ def create_container(
     return CreateContainer(
         container=container.id,
         image=Source(slots.find(pod.slots, container.image_id), ""),
-        writable=Source(slots.WRITABLE, container.id),
+        writable=Source(slots.find(pod.slots, slots.POD), container.id),
         read_only=container.spec.read_only,
         mounts=mounts,
         files=_files(pod, names),
@@ -89,12 +89,12 @@ def create_container(
     )
 
 
-def create_remains(container: str) -> CreateContainer:
+def create_remains(pod: PodRecord, container: str) -> CreateContainer:
     """A container that is gone, once more: so that it can be removed with what it wrote."""
     return CreateContainer(
         container=container,
         image=Source(NO_SLOT, "/"),
-        writable=Source(slots.WRITABLE, container),
+        writable=Source(slots.find(pod.slots, slots.POD), container),
         read_only=False,
         mounts=(),
         files=(),

@@ -138,4 +138,5 @@ async def guest_mounts(pod: Pod, container: Container) -> tuple[Mount, ...]:
         for mount in mounts
         if mount.volume is not None and mount.volume.kind == "nfs"
     }
-    return volumes.guest_mounts(mounts, held=held, exports=exports)
+    own = slots.find(pod.record.slots, slots.POD)
+    return volumes.guest_mounts(mounts, own=own, held=held, exports=exports)

@@ -26,6 +26,7 @@ async def start(running: Running, message: StartProcess) -> None:
 
     Unavailable when the guest does not answer in time: then the process may start yet, unseen.
     """
+    await running.cleared.wait()
     try:
         async with asyncio.timeout(_START_TIMEOUT_S):
             await running.agent.start_process(message)

@@ -1,9 +1,9 @@
 """A new pod in place of one that runs: the same machine, other disks, other containers.
 
 What can be refused is refused while the old pod still runs.  Then one record gives the machine to the new
-pod (``PodRecord.installing``, ``replaces``), and steps that can be repeated make the guest follow: the old
-pod's processes end, it is torn down, shares and disks are swapped, and the new pod is set up as after a
-boot.  If it cannot be, the machine is given back the same way.  A killed daemon goes on from the record.
+pod (``PodRecord.installing``, ``replaces``), and steps that can be repeated make the guest follow
+(``engine/succession``).  If it cannot, the machine is given back the same way.  A killed daemon goes on from
+the record.
 """
 
 from __future__ import annotations
@@ -17,20 +17,16 @@ from collections.abc import AsyncIterator, Mapping
 
 import msgspec
 
-from hypercontainer.engine import conduct, endings, launch, lifecycle, mounting, network, slots, volumes
+from hypercontainer.engine import endings, launch, lifecycle, mounting, network, slots, succession, volumes
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.records import Pause, ProcessRecord
-from hypercontainer.engine.running import Running, before_end, deadline
+from hypercontainer.engine.running import Running, before_end
 from hypercontainer.errors import HyperError, InvalidState, Unsupported
-from hypercontainer.guest import schema
-from hypercontainer.guest.protocol import ForgetProcess, TearDownPod
 from hypercontainer.hypervisors.base import Machine
 from hypercontainer.model.network import Lease
 from hypercontainer.model.rest import ContainerState
 
 logger = logging.getLogger(__name__)
-
-_TEAR_DOWN_TIMEOUT_S = 15.0
 
 
 async def replace(old: Pod, new: Pod, *, timeout_s: float | None) -> None:
@@ -104,7 +100,9 @@ async def _prepare(old: Pod, new: Pod, running: Running) -> slots.Slots:
         wanted = launch.wanted_disks(new)
         unwanted = {key for key in old.record.slots if volumes.is_slot_key(key)} - {*wanted}
         limit = running.hypervisor.capabilities.disk_slots
-        held = slots.assign(slots.without(old.record.slots, unwanted), wanted, limit=limit)
+        held = slots.beside(old.record.slots, wanted, limit=limit)
+        if held is None:
+            held = slots.assign(slots.without(old.record.slots, unwanted), wanted, limit=limit)
         for key in wanted:
             await launch.disk(new, key)
         return held
@@ -119,21 +117,20 @@ async def _prepare(old: Pod, new: Pod, running: Running) -> slots.Slots:
 async def _take_over(
     old: Pod, new: Pod, running: Running, held: slots.Slots, timeout_s: float | None
 ) -> None:
-    before = old.record.lease
+    before, had = old.record.lease, old.record.slots
     after = await _revise(old, new, before)
     chosen = [container.record.id for container in old.containers if container.is_alive]
     try:
         _give(old, new, lease=after, held=held)
     except BaseException:
-        await _switch(new, after, before)
+        await succession.switch(new, after, before)
         mounting.release(new)
         raise
     try:
         old.is_replaced = True
-        await endings.end_processes(old, old.containers, timeout_s)
-        await _leave(old)
-        new.timeline.mark("old pod ended")
-        await _install(new, running, before, after, had=old.record.slots)
+        if endings.grace_s(old, timeout_s) > 0:
+            await endings.end_processes(old, old.containers, timeout_s)
+        await succession.succeed(old, new, running, before=before, after=after, had=had)
     except BaseException as error:
         await asyncio.shield(_give_back(old, new, running, chosen, error))
         raise _explained(old, error) from error
@@ -155,11 +152,6 @@ async def _revise(old: Pod, new: Pod, before: Lease | None) -> Lease | None:
     except BaseException:
         mounting.release(new)
         raise
-
-
-async def _switch(pod: Pod, before: Lease | None, after: Lease | None) -> None:
-    if before is not None and after is not None and before != after:
-        await pod.host.networks.switch(before, after)
 
 
 def _give(old: Pod, new: Pod, *, lease: Lease | None, held: slots.Slots) -> None:
@@ -201,87 +193,6 @@ def _move_lease(source: Pod, target: Pod) -> None:
         leases[target.id] = target.record.lease
 
 
-async def _leave(pod: Pod) -> None:
-    """The pod lets go of a machine that goes on without it."""
-    running, pod.running = pod.running, None
-    if running is not None:
-        await running.tasks.close()
-    for container in pod.containers:
-        endings.lose(pod, container, "")
-    endings.give_up_restarts(pod)
-    pod.execs.clear()
-
-
-async def _install(
-    pod: Pod, earlier: Running, before: Lease | None, after: Lease | None, *, had: slots.Slots = ()
-) -> None:
-    """Make the guest this pod's, whatever it is now: torn down, disks swapped, set up as after a boot.
-
-    ``had`` is what its slots surely hold.
-    """
-    pod.running = running = Running(
-        hypervisor=earlier.hypervisor, machine=earlier.machine, agent=earlier.agent
-    )
-    lifecycle.watch(pod, running)
-    await before_end(_set_up_afresh(pod, running, before, after, had), running.machine)
-    pod.save(installing=False)
-
-
-async def _set_up_afresh(
-    pod: Pod, running: Running, before: Lease | None, after: Lease | None, had: slots.Slots
-) -> None:
-    switching = asyncio.ensure_future(_switch(pod, before, after))
-    early: list[asyncio.Future[object]] = []
-    try:
-        async with deadline(_TEAR_DOWN_TIMEOUT_S, "the guest did not let go of the pod that it had"):
-            await running.agent.request(TearDownPod(keep=_kept(pod, running, had)))
-        pod.timeline.mark("torn down")
-        early = _set_up_early(pod, running)
-        await mounting.hide(running.machine, running.machine.shares())
-        await launch.swap(pod, running.machine, _changes(pod, had))
-        await mounting.show(pod, running.machine)
-        pod.timeline.mark("disks swapped")
-        await switching
-    except BaseException:
-        for request in early:
-            request.cancel()
-        raise
-    finally:
-        switching.cancel()
-    await asyncio.gather(
-        *early,
-        *(running.agent.request(ForgetProcess(process)) for process in _stale(running)),
-        lifecycle.bring_up(pod, running),
-    )
-
-
-def _kept(pod: Pod, running: Running, had: slots.Slots) -> tuple[int, ...]:
-    """The slots whose images stay: mounted, and in the guest's memory.  An older guest mounts all anew."""
-    if running.agent.welcome.version < schema.since(TearDownPod, "keep"):
-        return ()
-    images = {container.record.image_id for container in pod.containers}
-    return slots.unchanged(had, pod.record.slots, images)
-
-
-def _set_up_early(pod: Pod, running: Running) -> list[asyncio.Future[object]]:
-    """The guest makes the pod while its disks are swapped, unless the share, which it mounts, changes too."""
-    if running.machine.shares() or mounting.shares(pod):
-        return []
-    return [asyncio.ensure_future(request) for request in conduct.set_up_pod(pod, running)]
-
-
-def _changes(pod: Pod, had: slots.Slots) -> dict[int, str]:
-    """What slots are to hold anew.  Images that nobody wants stay, and need not be in the store any more."""
-    wanted = {slots.NOTHING, slots.POD, *launch.wanted_disks(pod)}
-    changes = slots.changes((slots.NOTHING, *had[1:]), pod.record.slots)
-    return {slot: key for slot, key in changes.items() if key in wanted}
-
-
-def _stale(running: Running) -> set[int]:
-    """Processes of the pod before, which the guest may still know."""
-    return {process.process for process in running.agent.welcome.processes}
-
-
 def _commit(old: Pod, new: Pod) -> None:
     """The new pod runs: the old one needs nothing of the machine any more."""
     target = "removed" if old.record.spec.remove else "created"
@@ -300,9 +211,9 @@ async def _give_back(old: Pod, new: Pod, running: Running, chosen: list[str], er
     reason = error.message if isinstance(error, HyperError) else f"{type(error).__name__} while replacing"
     logger.warning("pod %s could not replace %s: %s", new.record.name, old.record.name, reason)
     lease = new.record.lease
-    await _leave(old)
+    await succession.leave(old)
     _return(old, new, reason)
-    await _leave(new)
+    await succession.leave(new)
     mounting.release(new)
     for container in old.containers:
         if container.record.id in chosen:
@@ -312,7 +223,7 @@ async def _give_back(old: Pod, new: Pod, running: Running, chosen: list[str], er
     old.timeline = new.timeline.successor()
     try:
         mounting.claim(old, mounting.mounts_of(old))
-        await _install(old, running, lease, old.record.lease)
+        await succession.install(old, running, before=lease, after=old.record.lease)
     except HyperError as failure:
         await lifecycle.start_afresh(old, failure)
 
@@ -369,7 +280,7 @@ async def resume(pod: Pod, machine: Machine, others: Mapping[str, Pod]) -> None:
         if container.record.target == "running":
             pod.save_process(container, ContainerState.CREATED, ProcessRecord())
     try:
-        await _install(pod, running, before, pod.record.lease)
+        await succession.install(pod, running, before=before, after=pod.record.lease)
     except HyperError as error:
         if old is None:
             raise

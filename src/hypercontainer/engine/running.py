@@ -27,6 +27,12 @@ T = TypeVar("T")
 _END_SEEN_S = 1.0
 
 
+def _set() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 @dataclass(slots=True, kw_only=True)
 class Running:
     """What a running pod owns."""
@@ -38,6 +44,7 @@ class Running:
     mounted: set[str] = field(default_factory=set)  # ids of the containers that have their roots
     known: set[int] = field(default_factory=set)  # processes that the guest had before we came
     is_responsive: bool = True  # as of the last Ping
+    cleared: asyncio.Event = field(default_factory=_set)  # no disk of a pod before is in the machine
     tasks: Tasks = field(default_factory=Tasks)
 
     @classmethod

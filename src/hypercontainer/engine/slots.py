@@ -1,4 +1,4 @@
-"""Which disk is in which slot of a machine: the pod's writable one in slot 0, then each image once.
+"""Which disk is in which slot of a machine: the pod's own, in slot 0 after a boot, and each image once.
 
 A tuple of keys, one for each slot: ``POD``, an image's id, that of a volume, or ``NOTHING``.  It is recorded
 before the machine has it so, and says what every slot must hold.  A slot whose image nobody wants any more
@@ -8,12 +8,13 @@ keeps its disk until another needs its place; a volume's is emptied, as the file
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from hypercontainer.errors import InvalidRequest
 
-WRITABLE = 0
 POD = "pod"  # the key of the pod's own disk
 NOTHING = ""  # the key of an empty slot
+_PREDECESSORS = "predecessor"  # in place of POD: the disk of the pod before
 
 Slots = tuple[str, ...]
 
@@ -38,6 +39,23 @@ def assign(held: Slots, wanted: Sequence[str], *, limit: int) -> Slots:
     return tuple(keys)
 
 
+def beside(held: Slots, wanted: Sequence[str], *, limit: int) -> Slots | None:
+    """Slots of a pod that is set up while those of another, ``held``, are still in use.
+
+    What both have stays where it is, and all else of the new pod, its own disk first, gets slots that hold
+    nothing.  None when these do not suffice.
+    """
+    keys: list[str | None] = [key if key in wanted or not key else None for key in held]
+    for key in dict.fromkeys((POD, *wanted)):
+        if key in keys:
+            continue
+        place = keys.index(NOTHING) if NOTHING in keys else len(keys)
+        if place >= limit:
+            return None
+        keys[place : place + 1] = [key]
+    return tuple(key or NOTHING for key in keys)
+
+
 def without(held: Slots, keys: Collection[str]) -> Slots:
     """``held`` with nothing where one of ``keys`` is."""
     return tuple(NOTHING if key in keys else key for key in held)
@@ -59,7 +77,33 @@ def changes(before: Slots, after: Slots) -> dict[int, str]:
     return {slot: key for slot, key in enumerate(after) if slot >= len(before) or before[slot] != key}
 
 
-def unchanged(before: Slots, after: Slots, keys: Collection[str]) -> tuple[int, ...]:
-    """The slots that hold the same one of ``keys`` in both."""
-    both = enumerate(zip(before, after, strict=False))
-    return tuple(slot for slot, (old, new) in both if old == new and new in keys)
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """What becomes of the slots of a machine that goes from one pod to the next."""
+
+    early: dict[int, str]  # slots that are empty, with what they get
+    late: dict[int, str]  # slots with a disk that the guest may have mounted, with what they get
+    kept: tuple[int, ...]  # slots whose disk stays mounted, with what the guest has read of it
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether the next pod has all its disks before the one before has let go of its own."""
+        return not any(self.late.values())
+
+
+def succession(before: Slots, after: Slots, wanted: Collection[str]) -> Succession:
+    """From ``before``, which the slots surely hold, to ``after``, of which the next pod needs ``wanted``.
+
+    What nobody needs may stay: an image that has gone from the store meanwhile.
+    """
+    held = tuple(_PREDECESSORS if key == POD else key for key in before)
+    needed = {NOTHING, POD, *wanted}
+    new = {slot: key for slot, key in changes(held, after).items() if key in needed}
+    empty = {slot for slot in new if slot < len(held) and held[slot] == NOTHING}
+    if held:  # else nobody knows what is in slots
+        empty |= {slot for slot in new if slot >= len(held)}
+    return Succession(
+        early={slot: new[slot] for slot in new if slot in empty},
+        late={slot: new[slot] for slot in new if slot not in empty},
+        kept=tuple(slot for slot, key in enumerate(held) if key in wanted and after[slot] == key),
+    )

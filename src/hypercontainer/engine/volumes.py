@@ -14,7 +14,6 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from hypercontainer.engine import slots
 from hypercontainer.engine.records import ContainerRecord
 from hypercontainer.errors import Conflict, InvalidRequest, Unsupported
 from hypercontainer.guest.protocol import NO_SLOT, SHARE_SLOT, Mount, Source
@@ -253,16 +252,17 @@ def writers(images: Mapping[str, Disk]) -> dict[str, bool]:
 
 
 def guest_mounts(
-    mounts: Iterable[VolumeMount], *, held: Mapping[str, int], exports: Mapping[str, str]
+    mounts: Iterable[VolumeMount], *, own: int, held: Mapping[str, int], exports: Mapping[str, str]
 ) -> tuple[Mount, ...]:
     """Mounts as hyperstart takes them.
 
-    ``held`` are the slots of disk images and ``exports`` the resolved sources of NFS, by the volume's name.
+    ``own`` is the slot of the pod's disk, ``held`` are those of disk images and ``exports`` the resolved
+    sources of NFS, by the volume's name.
     """
-    return tuple(_guest_mount(mount, held, exports) for mount in mounts)
+    return tuple(_guest_mount(mount, own, held, exports) for mount in mounts)
 
 
-def _guest_mount(mount: VolumeMount, held: Mapping[str, int], exports: Mapping[str, str]) -> Mount:
+def _guest_mount(mount: VolumeMount, own: int, held: Mapping[str, int], exports: Mapping[str, str]) -> Mount:
     volume = mount.volume
     access = ("ro",) if mount.read_only else ()
     if volume is None:
@@ -270,17 +270,17 @@ def _guest_mount(mount: VolumeMount, held: Mapping[str, int], exports: Mapping[s
     if volume.kind == "nfs":
         export = Source(NO_SLOT, exports[volume.name])
         return Mount(export, mount.target, "nfs4", ",".join((*volume.options, *access)), populate=False)
-    source = _source(mount, volume, held)
+    source = _source(mount, volume, own, held)
     return Mount(source, mount.target, "bind", ",".join(access), populate=mount.populate)
 
 
-def _source(mount: VolumeMount, volume: VolumeSpec, held: Mapping[str, int]) -> Source:
+def _source(mount: VolumeMount, volume: VolumeSpec, own: int, held: Mapping[str, int]) -> Source:
     match volume.kind:
         case "host":
             return Source(SHARE_SLOT, _share_name(volume, read_only=mount.read_only))
         case "raw" | "qcow2":
             return Source(held[volume.name], "")
-    return Source(slots.WRITABLE, mount.directory)
+    return Source(own, mount.directory)
 
 
 def _tmpfs_options(mount: VolumeMount) -> str:

@@ -56,17 +56,25 @@ class UmlMachine(VmmMachine):
         await self._command("go")
 
     async def swap_disk(self, slot: int, disk: Disk | None) -> None:
-        """Remove the block device, which fails while it is open, and make it anew."""
+        """Make the block device anew; it has to be removed first, which fails while it is open."""
         if not 0 <= slot < SLOTS:
             raise Unsupported(f"uml has {SLOTS} disk slots, and {slot} is asked")
         if disk and not disk.path.exists():
             raise HypervisorError(f"a machine's file is missing: {disk.path}")
+        if not disk:
+            await self._clear(slot)
+            return
+        check_disk(disk, Uml.capabilities.disk_formats)
+        _link(self.run_dir / _slot_name(slot), disk.path)
+        try:
+            await self._command(f"config {_ubd(slot, disk)}")
+        except HypervisorError:  # it is configured already, mostly
+            await self._clear(slot)
+            await self._command(f"config {_ubd(slot, disk)}")
+
+    async def _clear(self, slot: int) -> None:
         if await self._command(f"config ubd{slot}"):  # else it has none
             await self._remove(slot)
-        if disk:
-            check_disk(disk, Uml.capabilities.disk_formats)
-            _link(self.run_dir / _slot_name(slot), disk.path)
-            await self._command(f"config {_ubd(slot, disk)}")
 
     async def _remove(self, slot: int) -> None:
         """The guest's search for partitions keeps a new disk open for some milliseconds: try again."""

@@ -46,7 +46,7 @@ def test_all_that_is_wanted_is_in_one_slot_and_nothing_wanted_moves(rounds: list
     held: slots.Slots = ()
     for wanted in rounds:
         after = slots.assign(held, wanted, limit=8)
-        assert after[slots.WRITABLE] == slots.POD
+        assert after[0] == slots.POD
         assert len(set(after)) == len(after)
         assert set(wanted) <= set(after)
         for key in set(wanted) & set(held):
@@ -54,8 +54,37 @@ def test_all_that_is_wanted_is_in_one_slot_and_nothing_wanted_moves(rounds: list
         held = after
 
 
-def test_what_stays_where_it_is_is_known() -> None:
-    before, after = (slots.POD, "a", "b", "", "c"), (slots.POD, "a", "d", "", "c", "b")
-    assert slots.unchanged(before, after, {"a", "b", "d"}) == (1,)
-    assert slots.unchanged(before, after, {"a", "c"}) == (1, 4)
-    assert slots.unchanged((), after, {"a"}) == ()
+def test_a_pod_beside_another_has_slots_that_were_empty_and_the_images_of_both() -> None:
+    assert slots.beside(("pod", "a"), ["a"], limit=3) == ("", "a", "pod")
+    assert slots.beside(("", "a", "pod"), ["a"], limit=3) == ("pod", "a", "")
+    assert slots.beside(("pod", "a", "b"), ["b", "c"], limit=5) == ("", "", "b", "pod", "c")
+    assert slots.beside(("pod", "a", "b"), ["b", "c"], limit=4) is None
+
+
+def test_what_becomes_of_the_slots_from_one_pod_to_the_next() -> None:
+    beside = slots.succession(("pod", "a", "b", ""), ("", "", "b", "pod", "c"), ["b", "c"])
+    assert beside == slots.Succession(early={3: "pod", 4: "c"}, late={0: "", 1: ""}, kept=(2,))
+    assert beside.is_beside
+    in_turn = slots.succession(("pod", "a", "gone"), ("pod", "a", "b"), ["a", "b"])
+    assert in_turn == slots.Succession(early={}, late={0: "pod", 2: "b"}, kept=(1,))
+    assert not in_turn.is_beside
+
+
+def test_of_slots_that_nobody_knows_nothing_stays() -> None:
+    changes = slots.succession((), ("", "a", "pod"), ["a"])
+    assert changes == slots.Succession(early={}, late={0: "", 1: "a", 2: "pod"}, kept=())
+
+
+@given(st.lists(keys, min_size=1, max_size=6))
+def test_pods_that_follow_each_other_share_no_slot_but_for_what_both_want(rounds: list[list[str]]) -> None:
+    held = slots.assign((), rounds[0], limit=20)
+    for wanted in rounds[1:]:
+        after = slots.beside(held, wanted, limit=20)
+        assert after is not None
+        changes = slots.succession(held, after, wanted)
+        assert changes.is_beside
+        assert {held[slot] for slot in changes.early if slot < len(held)} <= {slots.NOTHING}
+        assert {key for key in after if key} == {slots.POD, *wanted}
+        assert {held[slot] for slot in changes.kept} == {*wanted} & {*held}
+        assert slots.find(after, slots.POD) in changes.early
+        held = after

@@ -132,7 +132,7 @@ def test_a_tmpfs_has_dockers_options_unless_others_are_asked_for() -> None:
 def test_an_export_is_mounted_by_its_address() -> None:
     volume = a_volume(kind="nfs", source="server:/export", options=("vers=4.2",), read_only=True)
     mounts = volumes.mounts_of(record(a_mount("/n")), [volume])
-    (mount,) = volumes.guest_mounts(mounts, held={}, exports={"data": "10.0.0.1:/export"})
+    (mount,) = volumes.guest_mounts(mounts, own=0, held={}, exports={"data": "10.0.0.1:/export"})
     assert mount == Mount(Source(NO_SLOT, "10.0.0.1:/export"), "/n", "nfs4", "vers=4.2,ro", populate=False)
 
 
@@ -172,7 +172,7 @@ def test_a_disk_image_is_read_only_when_nobody_writes_to_it() -> None:
     disk = Disk(path=Path("/i"), read_only=True, format=DiskFormat.QCOW2, cache="none")
     assert volumes.disks(reading) == {"data": disk}
     assert volumes.disks(writing) == {"data": replace(disk, read_only=False)}
-    (mount,) = volumes.guest_mounts(reading, held={"data": 3}, exports={})
+    (mount,) = volumes.guest_mounts(reading, own=0, held={"data": 3}, exports={})
     assert mount == Mount(Source(3, ""), "/r", "bind", "ro", populate=False)
 
 
@@ -186,4 +186,4 @@ def test_two_volumes_cannot_be_one_image_that_is_written(tmp_path: Path) -> None
 
 
 def guest(container: ContainerRecord, *pods: VolumeSpec) -> tuple[Mount, ...]:
-    return volumes.guest_mounts(volumes.mounts_of(container, pods), held={}, exports={})
+    return volumes.guest_mounts(volumes.mounts_of(container, pods), own=0, held={}, exports={})
