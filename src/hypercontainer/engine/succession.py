@@ -4,8 +4,8 @@ In turn, the old pod is torn down, disks and shares are swapped, and the new pod
 
 Side by side, the new pod's disks get slots that were empty, and its namespaces and its containers' roots
 are made while the guest still writes and unmounts what the old pod had: that waits for the host's disk.
-Pods do not see each other's: no disk of the new pod comes before the last process of the old one has ended,
-and no process of the new one starts before the disk of the old one has gone.
+Pods do not see each other's: no disk of the new pod comes before every process of the old one is killed, and
+no process of the new one starts before what only the old one had has gone.
 """
 
 from __future__ import annotations
