@@ -286,6 +286,15 @@ def needs(condition: object, what: str) -> None:
         pytest.skip(f"this driver has no {what}")
 
 
+def has_disks(place: Place) -> bool:
+    """Without a kernel there are no block devices: slots are mounted directories and images."""
+    return bool(place.hypervisor.capabilities.kernel and place.hypervisor.capabilities.disk_slots)
+
+
+def needs_disks(place: Place) -> None:
+    needs(has_disks(place), "disk")
+
+
 def load_driver(name: str) -> Hypervisor:
     driver_names()
     return load(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 TESTS = (
-    *("tests/lanes", "tests/e2e/test_life.py", "tests/hypervisors/test_promises.py"),
+    *("tests/lanes", "tests/e2e/test_life.py", "tests/hypervisors/promises"),
     "tests/hypervisors/test_templates.py",
 )
 
