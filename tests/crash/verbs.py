@@ -480,6 +480,13 @@ VERBS = (
         check=check_replaced,
     ),
     Verb(
+        name="replace-at-once",
+        driver="uml",
+        prepare=old_and_new,
+        act=typed("replace", "-t", "0", "-o", "p", "-n", "q"),
+        check=check_replaced,
+    ),
+    Verb(
         name="replace-fails",
         driver="uml",
         prepare=old_and_broken,
