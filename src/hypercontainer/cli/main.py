@@ -6,6 +6,12 @@ import time
 
 STARTED_NS = time.monotonic_ns()  # the first instruction that is ours, for --timeline
 
+import gc  # noqa: E402
+
+# What is imported stays: to look for garbage in it is a twentieth of a listing's time.  A verb that goes on
+# for hours is looked through yet, only not so often.
+gc.set_threshold(50_000)
+
 import os  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
