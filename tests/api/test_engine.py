@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from hypercontainer.client import Attached, Record, ensure_daemon
+from hypercontainer.client import Record, ensure_daemon
+from hypercontainer.client.streams import Attached
 from hypercontainer.config import Paths
 from hypercontainer.errors import (
     CommandNotFound,

@@ -16,8 +16,9 @@ import pytest
 from hypercontainer.api.messages import Stream, Upgrade
 from hypercontainer.api.routing import Routes
 from hypercontainer.api.streaming import attached, in_batches
-from hypercontainer.client import Attached, Client
+from hypercontainer.client import Client
 from hypercontainer.client.http import error_from
+from hypercontainer.client.streams import Attached
 from hypercontainer.errors import GuestError, InvalidRequest
 from hypercontainer.model import frames
 from hypercontainer.model.json import decode

@@ -11,8 +11,9 @@ from jsonschema import Draft202012Validator
 from hypercontainer.api import openapi
 from hypercontainer.api.app import table
 from hypercontainer.api.routing import Found
-from hypercontainer.client import Attached, Client
+from hypercontainer.client import Client
 from hypercontainer.client.http import Answer
+from hypercontainer.client.streams import Attached
 from hypercontainer.errors import HyperError
 
 DOCUMENT: dict[str, Any] = json.loads(openapi.document())

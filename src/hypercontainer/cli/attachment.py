@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from hypercontainer.cli import output
 from hypercontainer.cli.terminal import Abandoned, AttachedStreams, ConnectionLost, Detached, OutputClosed
-from hypercontainer.client import Attached, Client, Seen, Stopped
+from hypercontainer.client import Client, Stopped
+from hypercontainer.client.streams import Attached, Seen
 from hypercontainer.errors import Unavailable
 
 TYPE_CHECKING = False

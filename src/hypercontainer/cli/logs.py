@@ -10,7 +10,7 @@ from itertools import repeat
 
 from hypercontainer.cli.output import timestamp_ns
 from hypercontainer.cli.terminal import write_all
-from hypercontainer.client import LogFrame
+from hypercontainer.client.streams import LogFrame
 from hypercontainer.errors import HyperError, InvalidRequest
 
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s|d)")

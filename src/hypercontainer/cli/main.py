@@ -15,7 +15,6 @@ gc.set_threshold(50_000)
 import os  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
-from contextlib import suppress  # noqa: E402
 
 from hypercontainer.errors import HyperError  # noqa: E402
 
@@ -88,9 +87,11 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE, what the shell shows for a program that has 
 def program() -> NoReturn:
     """``hyper`` as a process; it ends when all is written: to take Python down costs a tenth of its time."""
     status = main()
-    with suppress(OSError):  # of an interrupted verb
+    try:  # contextlib takes longer to import
         sys.stdout.flush()
         sys.stderr.flush()
+    except OSError:  # of an interrupted verb
+        pass
     os._exit(status)
 
 

@@ -21,8 +21,9 @@ import tty
 from collections.abc import Iterator
 
 from hypercontainer.cli.stdin import KeptInput
-from hypercontainer.client import Attached, Seen, error_from, sockets
+from hypercontainer.client import error_from, sockets
 from hypercontainer.client.sockets import BareSocket
+from hypercontainer.client.streams import Attached, Seen
 from hypercontainer.errors import InvalidRequest, Unavailable
 from hypercontainer.model import frames
 

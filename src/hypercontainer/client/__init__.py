@@ -13,7 +13,6 @@ Errors are raised again as the class that hyperd raised, by code.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator, Mapping
 
@@ -28,7 +27,6 @@ from hypercontainer.client.start import (
     next_daemon,
     takes_connections,
 )
-from hypercontainer.client.streams import Attached, LogFrame, Place, Seen
 from hypercontainer.config import Paths, default_socket
 from hypercontainer.errors import Unavailable
 
@@ -36,14 +34,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from hypercontainer.client.streams import Attached
+    from hypercontainer.client.upload import Upload
     from hypercontainer.tarstream import Readable
 
 __all__ = [
-    "Attached",
     "Client",
-    "LogFrame",
     "Record",
-    "Seen",
     "Stopped",
     "ensure_daemon",
     "error_from",
@@ -140,29 +137,26 @@ class Client:
         self, path: str, source: Readable, *, query: Mapping[str, object] | None = None
     ) -> Iterator[Record]:
         """POST ``source`` in chunks and give the JSON lines of the answer as they come."""
-        with self._sending("POST", path, source, query) as answer:
-            yield from progress(answer)
+        with self._sending("POST", path, source, query) as upload:
+            yield from progress(upload.answer())
 
     def put(self, path: str, source: Readable, *, query: Mapping[str, object] | None = None) -> None:
         """PUT ``source`` in chunks, to the end of the work."""
-        with self._sending("PUT", path, source, query) as answer:
-            answer.read()
+        with self._sending("PUT", path, source, query) as upload:
+            upload.answer().read()
 
-    @contextlib.contextmanager
     def _sending(
         self, method: str, path: str, source: Readable, query: Mapping[str, object] | None
-    ) -> Iterator[Answer]:
+    ) -> Upload:
         from hypercontainer.client.upload import Upload  # threads: only here
 
         head = request_head(method, path, query, {"Transfer-Encoding": "chunked"})
-        with Upload(self.connect(), head, source) as upload:
-            answer = Answer(upload.connection)
-            answer.read_head()
-            answer.raise_for_status()
-            yield answer
+        return Upload(self.connect(), head, source)
 
     def upgrade(self, path: str, *, query: Mapping[str, object] | None = None) -> Attached:
         """POST and take the connection over for frames; errors before that are raised."""
+        from hypercontainer.client.streams import Attached, Place
+
         connection = self.connect()
         try:
             headers = {"Connection": "Upgrade", "Upgrade": "hyper"}

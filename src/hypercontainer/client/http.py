@@ -5,11 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
-import struct
 from collections.abc import Iterator, Mapping
 
 from hypercontainer import errors
-from hypercontainer.client.sockets import BareSocket, peer_credentials
+from hypercontainer.client.sockets import BareSocket, peer
 from hypercontainer.errors import HyperError, Unavailable
 
 TYPE_CHECKING = False
@@ -20,7 +19,6 @@ READ_SIZE = 1 << 18
 _MAX_HEAD = 1 << 16
 _ERROR_TRAILER = b"hyper-error"  # model.rest.ERROR_TRAILER
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986
-_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
 class Record(dict[str, "Any"]):
@@ -258,7 +256,7 @@ def connect(connection: BareSocket, path: str) -> int:
 
         with short_path(Path(path)) as short:
             connection.connect(short)
-    pid, owner, _ = _CREDENTIALS.unpack(peer_credentials(connection, _CREDENTIALS.size))
+    pid, owner = peer(connection)
     if owner not in {0, os.geteuid()}:
         raise PermissionError(errno.EPERM, f"it is run by another user (uid {owner})")
-    return int(pid)
+    return pid

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from hypercontainer.client.http import Download, Record, encode, progress, quoted
-from hypercontainer.client.streams import Attached, LogFrame, Seen, log_frames
 from hypercontainer.errors import InvalidRequest
 
 TYPE_CHECKING = False
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from hypercontainer.client import Client
+    from hypercontainer.client.streams import Attached, LogFrame, Seen
     from hypercontainer.model.pod import AddedContainer, ExecSpec, PodSpec
     from hypercontainer.tarstream import Readable
 
@@ -193,6 +193,8 @@ class Containers(_Noun):
         until: float = 0,
     ) -> Iterator[LogFrame]:
         """What the container printed, in order; with ``follow`` until it ends."""
+        from hypercontainer.client.streams import log_frames
+
         query = {"follow": follow, "tail": tail, "since": since, "until": until}
         answer = self._client.request("GET", _at("containers", name, "logs"), query=query)
         return log_frames(answer)

@@ -7,6 +7,7 @@ time that ``hyper list`` takes.  Nothing of it is used here; a ``socket.socket``
 from __future__ import annotations
 
 import _socket
+import sys
 
 SHUT_WR = _socket.SHUT_WR
 BareSocket = _socket.socket
@@ -31,6 +32,8 @@ def pair() -> tuple[BareSocket, BareSocket]:
     return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
 
 
-def peer_credentials(connection: BareSocket, size: int) -> bytes:
-    """Of who listens: struct ucred (unix(7), SO_PEERCRED)."""
-    return connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, size)
+def peer(connection: BareSocket) -> tuple[int, int]:
+    """Process and user of who listens: struct ucred (unix(7), SO_PEERCRED), three ints."""
+    credentials = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+    pid, owner = credentials[:4], credentials[4:8]
+    return int.from_bytes(pid, sys.byteorder), int.from_bytes(owner, sys.byteorder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from hypercontainer.client.http import Answer
 from hypercontainer.client.sockets import SHUT_WR, BareSocket
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ class Upload:
     """A thread that sends; an error of ``source`` cuts the connection and is raised at the end."""
 
     def __init__(self, connection: BareSocket, head: bytes, source: Readable) -> None:
-        self.connection = connection
+        self._connection = connection
         self._head = head
         self._source = source
         self._failure: Exception | None = None
@@ -28,17 +29,24 @@ class Upload:
         return self
 
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        self.connection.close()
+        self._connection.close()
         if self._failure is not None:
             raise self._failure from error
 
+    def answer(self) -> Answer:
+        """Its head has been read; raises what hyperd answers when it refuses."""
+        answer = Answer(self._connection)
+        answer.read_head()
+        answer.raise_for_status()
+        return answer
+
     def _send(self) -> None:
         try:
-            self.connection.sendall(self._head)
+            self._connection.sendall(self._head)
             while data := self._read():
-                self.connection.sendall(b"%x\r\n%b\r\n" % (len(data), data))
+                self._connection.sendall(b"%x\r\n%b\r\n" % (len(data), data))
             if self._failure is None:
-                self.connection.sendall(b"0\r\n\r\n")
+                self._connection.sendall(b"0\r\n\r\n")
         except OSError:
             pass  # refused, or no longer wanted: the answer says why
 
@@ -47,5 +55,5 @@ class Upload:
             return self._source.read(_READ_SIZE)
         except Exception as error:  # of a file that is not ours; raised where it can be seen
             self._failure = error
-            self.connection.shutdown(SHUT_WR)
+            self._connection.shutdown(SHUT_WR)
             return b""

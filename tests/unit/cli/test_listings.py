@@ -10,7 +10,8 @@ import pytest
 from hypercontainer.cli import containers, images, progress
 from hypercontainer.cli.logs import LogPrinter, moment
 from hypercontainer.cli.timeline import Moment, render
-from hypercontainer.client import LogFrame, Record
+from hypercontainer.client import Record
+from hypercontainer.client.streams import LogFrame
 from hypercontainer.errors import InvalidRequest
 
 

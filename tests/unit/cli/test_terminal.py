@@ -34,7 +34,7 @@ import socket
 import sys
 from hypercontainer.cli.attachment import carry
 from hypercontainer.cli import output
-from hypercontainer.client import Attached
+from hypercontainer.client.streams import Attached
 from hypercontainer.errors import HyperError
 how = json.loads(sys.argv[2])
 connection = socket.socket(fileno=int(sys.argv[1]))
