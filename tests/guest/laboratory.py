@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import itertools
 import os
 import re
@@ -58,16 +59,20 @@ _numbers = itertools.count(1)
 
 
 def build(target: str) -> Path:
-    subprocess.run(["make", "-s", "-C", str(HYPERSTART), target], check=True)
+    """One worker builds, and the others wait for it: a program that is half written would be packed."""
+    with (HYPERSTART / "Makefile").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run(["make", "-s", "-C", str(HYPERSTART), target], check=True)
     return HYPERSTART / target
 
 
 def libraries(program: Path) -> list[Path]:
     """What a dynamic program needs to start: only the sanitized one is dynamic."""
-    listing = subprocess.run(["ldd", str(program)], capture_output=True, text=True)
-    return (
-        [Path(name) for name in re.findall(r"(/\S+) \(0x", listing.stdout)] if listing.returncode == 0 else []
-    )
+    listing = subprocess.run(["ldd", str(program)], env={"LC_ALL": "C"}, capture_output=True, text=True)
+    if "not a dynamic executable" in listing.stderr:
+        return []
+    assert listing.returncode == 0, listing.stderr
+    return [Path(name) for name in re.findall(r"(/\S+) \(0x", listing.stdout)]
 
 
 def make_initramfs(hyperstart: Path, directory: Path) -> Path:
