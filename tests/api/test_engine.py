@@ -106,7 +106,7 @@ def test_a_pod_lives_from_create_to_remove(client: CheckedClient) -> None:
     container = client.containers.get("life")
     assert (container.state, container.exit_code) == ("exited", 17)
     printed = list(client.containers.logs("life"))
-    # How much of a stream comes as one piece, and where the other stream comes between, is as the host is busy.
+    # How much of a stream comes as one piece, and where the other stream comes between, is up to the host.
     assert [b"".join(piece.data for piece in printed if piece.stream == stream) for stream in (1, 2)] == [
         b"out\ntyped\n",
         b"err\n",
