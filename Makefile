@@ -17,6 +17,7 @@ demo: setup kernel guest ## set up, build what is missing, and run an image in a
 	@tools/demo
 
 test: setup-tests kernel guest check ## every test that can run on this host
+	@$(MAKE) -s -C guest/hyperstart asan # not in the time of the first test that needs it
 	$(PYTHON) -m pytest $(SIDE_BY_SIDE) $(PYTEST)
 
 check: setup-tests ## format, lint, types, layers, generated files, C warnings

@@ -17,6 +17,7 @@ from hypercontainer.engine.engine import Engine
 from hypercontainer.hypervisors import base
 from hypercontainer.model.pod import AddedContainer, PodSpec
 from tests.support.images import cached_busybox_layer, docker_archive
+from tests.support.waiting import PATIENCE_S
 
 SLEEP = ("sleep", "1000")
 
@@ -68,7 +69,7 @@ def shell(script: str, **fields: Any) -> dict[str, Any]:
     return {"command": ("sh", "-c", script), **fields}
 
 
-async def until(condition: Callable[[], bool], *, seconds: float = 20) -> None:
+async def until(condition: Callable[[], bool], *, seconds: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come to be"
@@ -77,7 +78,7 @@ async def until(condition: Callable[[], bool], *, seconds: float = 20) -> None:
 
 async def until_printed(engine: Engine, container: str, text: str) -> None:
     """Until a container that runs has printed ``text`` and nothing else."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while await printed(engine, container) != text:
         assert time.monotonic() < deadline, await printed(engine, container)
         await asyncio.sleep(0.02)

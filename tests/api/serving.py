@@ -16,6 +16,7 @@ from hypercontainer.api.server import Limits, Server
 from hypercontainer.engine.streams import Attachment
 from hypercontainer.guest.protocol import Stream
 from hypercontainer.model.rest import TimelineMark, TimelineView
+from tests.support.waiting import PATIENCE_S
 
 
 class Serving:
@@ -52,12 +53,12 @@ class Serving:
     def stop(self) -> None:
         with contextlib.suppress(RuntimeError):  # it has been stopped
             self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(20)
+        self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive()
 
     def connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(10)
+        connection.settimeout(PATIENCE_S)
         connection.connect(str(self.path))
         return connection
 

@@ -11,6 +11,7 @@ import pytest
 from hypercontainer.engine.engine import Engine
 from hypercontainer.errors import Unavailable
 from tests.api.engines import a_spec, an_engine, shell, until_printed
+from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.needs_machine
 
@@ -43,7 +44,7 @@ async def test_a_client_that_takes_nothing_more_leaves_the_pod_to_others(engine:
     await engine.wait_pod("p")
     pieces = engine.pack("p", "/big", follow=False)
     assert await anext(pieces)
-    await asyncio.wait_for(engine.start_pod("p"), 20)
+    await asyncio.wait_for(engine.start_pod("p"), PATIENCE_S)
     with pytest.raises(Unavailable, match="the client has taken nothing"):
         async for _ in pieces:
             pass

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,8 +19,8 @@ from hypercontainer.client import Client, ensure_daemon, is_listening
 from hypercontainer.client.start import RUNS_ALREADY, Stopped, next_daemon
 from hypercontainer.config import Paths
 from hypercontainer.errors import Unavailable
-from tests.support.processes import hyperds
-from tests.support.waiting import until
+from tests.support.processes import hyperds, see
+from tests.support.waiting import PATIENCE_S, until
 
 HYPERD = (sys.executable, "-m", "hypercontainer.daemon")
 
@@ -40,9 +39,7 @@ def end_daemon(paths: Paths) -> None:
     pid = int(paths.lock.read_text().strip() or 0)
     if pid and is_listening(paths):
         os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + 10
-    while is_listening(paths) and time.monotonic() < deadline:
-        time.sleep(0.02)
+        until(lambda: see(pid) is None)
 
 
 @contextlib.contextmanager
@@ -54,14 +51,11 @@ def daemon(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str
         yield child
     finally:
         child.terminate()
-        child.communicate(timeout=10)
+        child.communicate(timeout=PATIENCE_S)
 
 
 def wait_for(paths: Paths) -> Client:
-    deadline = time.monotonic() + 10
-    while not is_listening(paths):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: is_listening(paths))
     return Client(paths.socket)
 
 
@@ -92,22 +86,23 @@ def test_a_daemon_that_came_too_late_takes_no_place_that_becomes_free(
 ) -> None:
     """Two commands start one each; one is slow, and the other is stopped before that is up."""
     (root / "slow").mkdir()
-    (root / "slow/sitecustomize.py").write_text("import time; time.sleep(2)")
+    wait = f"while not os.path.exists({str(root / 'slow/go')!r}): time.sleep(0.05)"
+    (root / "slow/sitecustomize.py").write_text(f"import os, time\n{wait}\n")
     monkeypatch.setenv("PYTHONPATH", str(root / "slow"))
     with ThreadPoolExecutor(1) as pool:
         started = pool.submit(ensure_daemon, Paths.default())
         until(lambda: len(hyperds(root)) == 1)
         monkeypatch.delenv("PYTHONPATH")
         with daemon():
-            started.result(20)
-    time.sleep(2)
-    assert hyperds(root) == []
+            started.result(PATIENCE_S)
+    (root / "slow/go").touch()
+    until(lambda: hyperds(root) == [])
 
 
 def test_a_second_daemon_says_so_and_ends(root: Path) -> None:
     with daemon() as first:
         wait_for(Paths.default())
-        second = subprocess.run(HYPERD, capture_output=True, text=True, timeout=10)
+        second = subprocess.run(HYPERD, capture_output=True, text=True, timeout=PATIENCE_S)
         assert second.returncode == RUNS_ALREADY
         assert f"pid {first.pid}" in second.stderr
         assert Client(Paths.default().socket).system.ping() == "OK"
@@ -118,7 +113,7 @@ def test_a_signal_ends_the_daemon_in_order(root: Path, number: int) -> None:
     with daemon() as child:
         wait_for(Paths.default()).system.ping()
         child.send_signal(number)
-        assert child.wait(10) == 0
+        assert child.wait(PATIENCE_S) == 0
     assert not Paths.default().socket.exists()
 
 
@@ -126,7 +121,7 @@ def test_a_daemon_takes_over_from_one_that_was_killed(root: Path) -> None:
     with daemon() as child:
         wait_for(Paths.default()).system.ping()
         child.kill()
-        child.wait(10)
+        child.wait(PATIENCE_S)
         assert Paths.default().socket.exists()
         ensure_daemon(Paths.default())
         assert Client(Paths.default().socket).system.ping() == "OK"
@@ -148,11 +143,9 @@ def test_a_root_deeper_than_a_socket_name_can_say_works(
 def test_a_daemon_that_cannot_start_says_why_to_the_command(root: Path) -> None:
     (root / "etc").mkdir()
     (root / "etc" / "hyperd.toml").write_text('hypervisr = "uml"\n')
-    started = time.monotonic()
     with pytest.raises(Unavailable) as refusal:
-        ensure_daemon(Paths.default())
+        ensure_daemon(Paths.default(), timeout_s=3600)  # it is not waited for
     assert "unknown key 'hypervisr'" in refusal.value.message
-    assert time.monotonic() - started < 5
 
 
 def test_something_else_in_the_place_of_the_socket_is_left_alone(root: Path) -> None:
@@ -167,7 +160,10 @@ def test_something_else_in_the_place_of_the_socket_is_left_alone(root: Path) -> 
 def test_a_root_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     result = subprocess.run(
-        [*HYPERD, "--root", str(tmp_path / "file" / "below")], capture_output=True, text=True, timeout=10
+        [*HYPERD, "--root", str(tmp_path / "file" / "below")],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
     )
     assert result.returncode == 1
     assert "cannot use" in result.stderr
@@ -200,7 +196,7 @@ def test_a_socket_of_systemd_is_taken_and_left_in_place(root: Path) -> None:
         assert not Paths.default().socket.exists()
     finally:
         child.terminate()
-        child.wait(10)
+        child.wait(PATIENCE_S)
     assert path.exists()
 
 
@@ -227,23 +223,28 @@ def test_a_log_that_has_grown_large_is_put_aside(root: Path) -> None:
 # --- A root that goes ---
 
 
+def remove_tree(path: Path) -> None:
+    """All of it at once: a hyperd that sees it go takes files of its own away meanwhile."""
+    shutil.rmtree(path.rename(path.with_name("removed")))
+
+
 @pytest.mark.parametrize("removed", ["socket", "lock", "database", "run", "state"])
 def test_a_daemon_whose_files_are_removed_ends_by_itself(root: Path, removed: str) -> None:
     with daemon() as child:
         wait_for(Paths.default()).system.ping()
         path: Path = getattr(Paths.default(), removed)
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-        assert child.wait(10) == 0
+        remove_tree(path) if path.is_dir() else path.unlink()
+        assert child.wait(PATIENCE_S) == 0
 
 
 def test_a_daemon_leaves_the_files_of_the_one_that_has_its_place(root: Path) -> None:
     with daemon() as first:
         wait_for(Paths.default()).system.ping()
-        shutil.rmtree(root / "run")
-        shutil.rmtree(root / "lib")
+        remove_tree(root / "run")
+        remove_tree(root / "lib")
         with daemon():
             client = wait_for(Paths.default())
-            assert first.wait(10) == 0
+            assert first.wait(PATIENCE_S) == 0
             assert client.system.ping() == "OK"
             assert client.pods.list() == []
 
@@ -252,7 +253,7 @@ def test_a_client_that_is_left_over_starts_no_daemon_in_the_place_of_one_that_wa
     with daemon() as child:
         wait_for(Paths.default()).system.ping()
         child.terminate()
-        child.wait(10)
+        child.wait(PATIENCE_S)
     with pytest.raises(Stopped):
         next_daemon(Paths.default(), timeout_s=0.2)
     assert not is_listening(Paths.default())
@@ -269,9 +270,9 @@ def test_a_client_that_is_left_over_waits_for_the_daemon_that_is_started(root: P
     with daemon() as first:
         wait_for(Paths.default()).system.ping()
         first.terminate()
-        first.wait(10)
+        first.wait(PATIENCE_S)
     with ThreadPoolExecutor(1) as pool, daemon():
-        pool.submit(next_daemon, Paths.default()).result(10)
+        pool.submit(next_daemon, Paths.default(), timeout_s=PATIENCE_S).result()
         assert Client(Paths.default().socket).system.ping() == "OK"
 
 
@@ -279,6 +280,6 @@ def test_a_client_that_is_left_over_starts_a_daemon_when_the_last_one_died(root:
     with daemon() as child:
         wait_for(Paths.default()).system.ping()
         child.kill()
-        child.wait(10)
+        child.wait(PATIENCE_S)
     next_daemon(Paths.default())
     assert Client(Paths.default().socket).system.ping() == "OK"

@@ -34,6 +34,7 @@ from hypercontainer.model.rest import StreamKind, WaitView
 from tests.api.test_daemon import end_daemon
 from tests.support.checked import CheckedClient
 from tests.support.images import busybox_archive
+from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.needs_machine
 
@@ -128,8 +129,10 @@ def test_every_question_about_the_daemon_is_answered(client: CheckedClient) -> N
 
 
 def test_a_running_pod_is_executed_in_measured_signalled_and_stopped(client: CheckedClient) -> None:
-    pod = create(client, "sh", "-c", "trap 'echo got it' USR1; while :; do sleep 0.1; done")
+    pod = create(client, "sh", "-c", "trap 'echo got it' USR1; echo up; while :; do sleep 0.1; done")
     assert client.pods.start(pod.id).state == "running"
+    printed = client.containers.logs(pod.id, follow=True)
+    assert next(printed).data == b"up\n"  # before it, the signal would end the shell
     made = client.containers.create_exec(pod.id, {"command": ["sh", "-c", "cat; exit 3"], "stdin": True})
     with client.execs.start(made.id) as attached:
         attached.send(StreamKind.STDIN, b"in")
@@ -138,7 +141,7 @@ def test_a_running_pod_is_executed_in_measured_signalled_and_stopped(client: Che
     assert client.execs.get(made.id).exit_code == 3
     assert client.pods.statistics(pod.id).memory_total > 0
     client.containers.kill(pod.id, signal=10)
-    assert next(client.containers.logs(pod.id, follow=True)).data == b"got it\n"
+    assert next(printed).data == b"got it\n"
     assert client.pods.stop(pod.id, timeout_s=0).state == "created"
     assert client.pods.wait(pod.id) in {137, 143}
     client.pods.remove(pod.id)
@@ -165,7 +168,7 @@ def test_a_wait_is_held_open_until_the_end(client: CheckedClient) -> None:
     time.sleep(0.3)
     assert not codes
     client.pods.kill(pod.id)
-    waiter.join(10)
+    waiter.join(PATIENCE_S)
     assert codes == [137]
     client.pods.remove(pod.id, force=True)
 

@@ -15,6 +15,7 @@ from hypercontainer.client import Client
 from hypercontainer.errors import HyperError
 from hypercontainer.model import frames
 from tests.api.serving import Serving, read_all, serving
+from tests.support.waiting import PATIENCE_S
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -107,7 +108,7 @@ def check(server: Serving, answer: bytes) -> None:
     assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
     assert b"internal error of hyperd" not in answer
     assert b"Traceback" not in answer
-    assert Client(server.path, timeout_s=5).system.ping() == "OK"
+    assert Client(server.path, timeout_s=PATIENCE_S).system.ping() == "OK"
 
 
 @FUZZ
@@ -129,7 +130,7 @@ def test_requests_that_are_nearly_right_are_no_fault_of_ours(server: Serving, re
 def test_any_name_and_query_reach_the_engine_or_are_refused(
     server: Serving, name: str, query: dict[str, str]
 ) -> None:
-    client = Client(server.path, timeout_s=5)
+    client = Client(server.path, timeout_s=PATIENCE_S)
     for verb in (lambda: client.images.get(name), lambda: client.call("GET", "/v1/pods", query=query)):
         with pytest.raises(HyperError) as refusal:
             verb()

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -24,6 +25,7 @@ from hypercontainer.model import frames
 from hypercontainer.model.json import decode
 from hypercontainer.model.rest import ErrorView, StreamKind, TimelineView, WaitView
 from tests.api.serving import HostProcess, Serving, serving
+from tests.support.waiting import PATIENCE_S
 
 SHELL = ("sh", "-c")
 
@@ -132,12 +134,14 @@ def test_a_hundred_megabytes_come_back_as_they_went(client: Client, processes: P
 
 
 def test_each_keystroke_is_answered_at_once(client: Client, processes: Processes) -> None:
+    took = []
     with attach(client, processes, "cat") as held:
         for number in range(20):
             started = time.monotonic()
             held.send(StreamKind.STDIN, b"%d\n" % number)
             assert next(held.frames()) == (StreamKind.STDOUT, b"%d\n" % number)
-            assert time.monotonic() - started < 0.5
+            took.append(time.monotonic() - started)
+    assert median(took) < 0.5  # any one may have met a host that was busy
 
 
 def test_the_timeline_comes_before_the_end_when_asked_for(client: Client, processes: Processes) -> None:
@@ -160,7 +164,7 @@ def test_half_closing_ends_stdin_and_nothing_else(client: Client, processes: Pro
 def test_detaching_leaves_the_process_and_lets_go_of_it(client: Client, processes: Processes) -> None:
     held = attach(client, processes, "sleep", "60")
     held.close()
-    assert processes.all[0].is_closed.wait(5)
+    assert processes.all[0].is_closed.wait(PATIENCE_S)
     assert processes.all[0].child.returncode is None
 
 
@@ -168,7 +172,7 @@ def test_detaching_does_not_end_stdin(client: Client, processes: Processes) -> N
     held = attach(client, processes, "cat")
     held.send(StreamKind.STDIN, b"some")
     held.close()
-    assert processes.all[0].is_closed.wait(5)
+    assert processes.all[0].is_closed.wait(PATIENCE_S)
     assert processes.all[0].child.stdin is not None
     assert not processes.all[0].child.stdin.is_closing()
 
@@ -177,7 +181,7 @@ def test_detaching_is_seen_while_the_process_prints_without_end(client: Client, 
     held = attach(client, processes, "yes")
     held.receive()
     held.close()
-    assert processes.all[0].is_closed.wait(5)
+    assert processes.all[0].is_closed.wait(PATIENCE_S)
 
 
 def test_a_client_that_does_not_read_stops_the_process(client: Client, processes: Processes) -> None:
@@ -207,18 +211,18 @@ def test_resize_and_signals_reach_the_process(client: Client, processes: Process
         b"GET / HTTP/1.1\r\n\r\n",
     ],
 )
-def test_nonsense_is_told_and_hurts_nobody(client: Client, processes: Processes, nonsense: bytes) -> None:
-    with attach(client, processes, *SHELL, "sleep 0.3; echo fine") as held:
+def test_nonsense_is_told_and_hurts_nobody(
+    client: Client, processes: Processes, nonsense: bytes, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with attach(client, processes, "cat", str(tmp_path / "fifo")) as held:
         held.connection.sendall(nonsense)
-        others = []
-        out = b""
-        for kind, payload in held.frames():
-            if kind == StreamKind.STDOUT:
-                out += payload
-            else:
-                others.append((kind, payload))
-    assert others[0][0] == StreamKind.ERROR
-    assert decode(others[0][1], ErrorView, subject="error").code == InvalidRequest.code
+        kind, payload = next(held.frames())
+        (tmp_path / "fifo").write_bytes(b"fine\n")
+        out, _, others = collect(held)
+    assert kind == StreamKind.ERROR
+    assert decode(payload, ErrorView, subject="error").code == InvalidRequest.code
+    assert (out, exit_code(others)) == (b"fine\n", 0)
 
 
 def test_an_error_after_the_upgrade_is_the_last_frame(client: Client) -> None:

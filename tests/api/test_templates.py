@@ -16,7 +16,8 @@ from hypercontainer.model.rest import PodState
 from tests.api.engines import SLEEP, a_spec, an_engine, printed, shell, until
 from tests.hypervisors.machines import processes_of
 
-pytestmark = pytest.mark.needs_machine
+# Templates are made at low priority: on a busy host that takes minutes.
+pytestmark = [pytest.mark.needs_machine, pytest.mark.timeout(600)]
 
 OWN = "cat /proc/sys/kernel/random/boot_id; hostname; head -c 32 /dev/urandom | sha256sum"
 MEMORY_MIB = 48
@@ -40,7 +41,7 @@ async def started(engine: Engine, script: str = "", *, memory_mib: int = MEMORY_
 async def with_template(engine: Engine) -> str:
     """A pod that booted, and whose size has a template now; the template's id."""
     pod = await started(engine)
-    await until(lambda: bool(engine.host.templates.all()), seconds=60)
+    await until(lambda: bool(engine.host.templates.all()), seconds=300)
     await engine.remove_pod(pod, force=True)
     return engine.host.templates.all()[0].id
 
@@ -54,7 +55,7 @@ def is_copy(engine: Engine, pod: str) -> bool:
 async def test_the_first_machine_of_a_size_boots_and_the_next_ones_are_copies(tcg: Engine) -> None:
     pod = await started(tcg)
     assert not is_copy(tcg, pod)
-    await until(lambda: bool(tcg.host.templates.all()), seconds=60)
+    await until(lambda: bool(tcg.host.templates.all()), seconds=300)
     template = tcg.host.templates.all()[0]
     assert (template.hypervisor, template.vcpus, template.memory_mib, template.nics) == (
         "tcg",
@@ -68,7 +69,7 @@ async def test_the_first_machine_of_a_size_boots_and_the_next_ones_are_copies(tc
     assert tcg.host.templates.all()[0].used > template.used
     other = await started(tcg, memory_mib=MEMORY_MIB + 16)
     assert not is_copy(tcg, other)
-    await until(lambda: not any((tcg.host.paths.run / "templates").iterdir()), seconds=60)
+    await until(lambda: not any((tcg.host.paths.run / "templates").iterdir()), seconds=300)
 
 
 async def test_containers_of_copies_have_nothing_of_their_own_in_common(tcg: Engine) -> None:
@@ -135,7 +136,7 @@ async def test_a_template_that_does_not_work_is_removed_and_nobody_waits_for_ano
     os.truncate(tcg.host.paths.cache / "templates" / template / file, 1000)
     pod = await started(tcg)
     assert not is_copy(tcg, pod)
-    await until(lambda: bool(tcg.host.templates.all()), seconds=60)
+    await until(lambda: bool(tcg.host.templates.all()), seconds=300)
     assert is_copy(tcg, await started(tcg))
 
 
@@ -144,7 +145,7 @@ async def test_no_more_templates_are_kept_than_asked(root: Path) -> None:
     async with an_engine(root, **settings) as engine:
         first = await with_template(engine)
         pod = await started(engine, memory_mib=MEMORY_MIB + 16)
-        await until(lambda: [view.id for view in engine.host.templates.all()] != [first], seconds=60)
+        await until(lambda: [view.id for view in engine.host.templates.all()] != [first], seconds=300)
         await until(lambda: len(engine.host.templates.all()) == 1)
         assert engine.host.templates.all()[0].memory_mib == MEMORY_MIB + 16
         await engine.remove_pod(pod, force=True)
@@ -154,7 +155,7 @@ async def test_where_none_can_be_kept_machines_boot(root: Path, caplog: pytest.L
     async with an_engine(root, hypervisor="tcg", template_delay_s=0) as engine:
         (engine.host.paths.cache / "templates").write_text("in the way")
         pods = [await started(engine) for _ in range(2)]
-        await until(lambda: "no template was made" in caplog.text)
+        await until(lambda: "no template was made" in caplog.text, seconds=300)
         assert not any(is_copy(engine, pod) for pod in pods)
         assert engine.host.templates.all() == []
         for pod in pods:

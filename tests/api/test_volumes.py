@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -46,7 +47,14 @@ def opened(engine: Engine, path: Path) -> bool:
     """Whether the only machine's VMM has ``path`` open."""
     (machine,) = engine.machines()
     files = Path(f"/proc/{machine.pid}/fd")
-    return any(fd.samefile(path) for fd in files.iterdir() if fd.exists())
+    return any(is_same(fd, path) for fd in files.iterdir())
+
+
+def is_same(descriptor: Path, path: Path) -> bool:
+    """False for one that was closed meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        return descriptor.samefile(path)
+    return False
 
 
 # --- Disk images ---

@@ -40,6 +40,7 @@ from hypercontainer.guest.protocol import (
 from hypercontainer.hypervisors.base import Machine
 from hypercontainer.hypervisors.namespace import Namespace
 from hypercontainer.model.machine import Disk, MachineConfig
+from tests.support.waiting import PATIENCE_S
 
 HYPERSTART = Path(__file__).parents[2] / "guest/hyperstart"
 POD_SLOT = 0
@@ -304,7 +305,7 @@ async def finish(process: Process, *, forget: bool = True) -> Result:
 async def read_until(process: Process, wanted: bytes) -> bytes:
     """Output of stdout up to where it holds ``wanted``."""
     seen = b""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while wanted not in seen:
             output = await process.read()
             assert output is not None, seen
@@ -314,7 +315,7 @@ async def read_until(process: Process, wanted: bytes) -> bytes:
 
 
 async def connect(machine: Machine, **options: Any) -> Agent:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         return await Agent.connect(await machine.connect(), **options)
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypercontainer.errors import GuestError
 from hypercontainer.guest.protocol import Ping, RemoveContainer, SignalProcess, Source
 from tests.guest.laboratory import POD_SLOT, Pod, a_bind, a_file, a_tmpfs, as_root, finish
+from tests.support.waiting import PATIENCE_S
 
 
 async def test_links_in_the_root_do_not_lead_mounts_and_files_out(pod: Pod, tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ async def test_mount_points_that_are_links_are_resolved_inside(pod: Pod, where: 
 )
 async def test_a_hostile_passwd_gives_no_user_and_no_harm(pod: Pod, script: str) -> None:
     await pod.shell(script)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         with pytest.raises(GuestError, match="find user"):
             await pod.start("id", user="joe")
         assert "7\t7\t7\t7" in await pod.output("grep Uid /proc/self/status", user="7")

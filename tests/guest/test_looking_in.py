@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -15,6 +16,7 @@ from hypercontainer.guest.protocol import (
     Statistics,
 )
 from tests.guest.laboratory import Pod, finish, read_until
+from tests.support.waiting import PATIENCE_S
 
 
 async def statistics_of(pod: Pod) -> Statistics:
@@ -28,6 +30,18 @@ async def table_of(pod: Pod, container: str = "") -> dict[str, ProcessEntry]:
     table = await pod.agent.request(GetProcesses(container))
     assert isinstance(table, Processes)
     return {entry.command: entry for entry in table.processes}
+
+
+async def table_with(
+    pod: Pod, command: str, condition: Callable[[ProcessEntry], bool], container: str = ""
+) -> dict[str, ProcessEntry]:
+    """The table once it has ``command`` so: a process gets there by and by."""
+    async with asyncio.timeout(PATIENCE_S):
+        table = await table_of(pod, container)
+        while command not in table or not condition(table[command]):
+            await asyncio.sleep(0.02)
+            table = await table_of(pod, container)
+    return table
 
 
 # --- Statistics ---
@@ -59,9 +73,9 @@ async def test_the_loopback_is_no_nic(pod: Pod) -> None:
 async def test_the_table_has_who_runs_where_and_as_whom(pod: Pod) -> None:
     await pod.create("c2")
     sleeper = await pod.start("sleep", "1111", user="joe")
+    await table_with(pod, "sleep 1111", lambda entry: entry.state == "S")
     await pod.start("sh", "-c", "sleep 2222 & wait", container="c2")
-    await asyncio.sleep(0.3)
-    table = await table_of(pod)
+    table = await table_with(pod, "sleep 2222", lambda entry: entry.container == "c2")
     own = table["sleep 1111"]
     assert (own.container, own.user, own.state, own.terminal, own.parent) == ("c1", 1000, "S", "", 0)
     assert own.memory_bytes > 0
@@ -78,10 +92,9 @@ async def test_times_and_terminals_are_those_that_ps_shows(pod: Pod) -> None:
     before = (await statistics_of(pod)).uptime_ns
     shell = await pod.start("sh", "-c", "tty; while :; do :; done", terminal=True)
     await read_until(shell, b"/dev/pts/0")
-    await asyncio.sleep(0.5)
-    entry = (await table_of(pod, "c1"))["sh -c tty; while :; do :; done"]
+    command = "sh -c tty; while :; do :; done"
+    entry = (await table_with(pod, command, lambda entry: entry.cpu_ns >= 100_000_000, "c1"))[command]
     assert (entry.terminal, entry.state) == ("pts/0", "R")
-    assert entry.cpu_ns >= 100_000_000
     assert before - 1e9 <= entry.started_ns <= (await statistics_of(pod)).uptime_ns
 
 
@@ -171,7 +184,8 @@ async def test_a_terminal_in_the_machine_is_of_the_machines_own(pod: Pod) -> Non
 
 
 async def test_a_command_in_the_machine_ends_with_its_container(pod: Pod) -> None:
-    main = await pod.start("sleep", "0.5", is_main=True)
+    main = await pod.start("cat", is_main=True, stdin=True)
     other = await pod.start("sh", "-c", "sleep 1000 & wait", in_machine=True)
+    await main.write_end()
     assert (await finish(main)).status == 0
     assert (await finish(other)).status == 137

@@ -26,6 +26,7 @@ from hypercontainer.guest.protocol import (
 from hypercontainer.hypervisors.base import load
 from hypercontainer.model.machine import Disk, MachineConfig
 from tests.guest.laboratory import POD_SLOT, Pod, a_bind, build, connect, finish, make_initramfs, read_until
+from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.needs_machine
 MIB = 1 << 20
@@ -96,7 +97,7 @@ async def test_a_container_runs_from_its_disks_and_they_are_clean_after(vm: Pod,
     assert lines[-1] == "overlay"
     assert len({"ubda", "ubdb", "ubdc", "sda", "sdb", "sdc"} & set(lines)) == 3
     await vm.agent.request(ShutDown())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         await vm.machine.wait()
     check = subprocess.run(["e2fsck", "-fn", str(tmp_path / "pod.ext4")], capture_output=True, text=True)
     assert check.returncode == 0, check.stdout

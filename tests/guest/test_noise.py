@@ -24,6 +24,7 @@ from hypercontainer.guest.protocol import (
 )
 from hypercontainer.guest.wire import FrameParser, encode
 from tests.guest.laboratory import POD_SLOT, Pod
+from tests.support.waiting import PATIENCE_S
 
 MESSAGES = 300
 # What is the end of all, or of what the test's own directories are for.
@@ -105,7 +106,7 @@ async def test_noise_is_answered_and_survived(pod: Pod, seed: int) -> None:
     channel.writer.write(last)
     parser = FrameParser()
     answered: list[tuple[Message, int]] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while all(request_id != 0xFFFFFFFF for _, request_id in answered):
             answered += parser.feed(await channel.reader.read(1 << 16))
     assert isinstance(answered[0][0], Welcome)

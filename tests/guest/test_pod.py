@@ -34,6 +34,7 @@ from hypercontainer.guest.protocol import (
 )
 from hypercontainer.guest.wire import END, FrameParser, encode, stuff, unstuff
 from tests.guest.laboratory import IMAGE_SLOT, Pod, a_process, as_root, finish
+from tests.support.waiting import PATIENCE_S
 
 
 async def test_welcome_tells_who_answers(machine: Pod) -> None:
@@ -158,7 +159,7 @@ async def test_tearing_down_nothing_is_done(machine: Pod) -> None:
 async def test_shutting_down_answers_and_ends(pod: Pod) -> None:
     await pod.start("sh", "-c", "trap '' TERM; sleep 60")
     await pod.agent.request(ShutDown())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await pod.machine.wait()
     with pytest.raises(HyperError):
         await pod.agent.request(Ping())
@@ -311,7 +312,7 @@ async def raw(pod: Pod, *frames: bytes) -> list[tuple[object, int]]:
     )
     parser = FrameParser()
     answers: list[tuple[object, int]] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while all(request_id != 0xFFFFFFFF for _, request_id in answers):
             answers += parser.feed(await channel.reader.read(65536))
     channel.writer.close()
@@ -351,7 +352,7 @@ async def test_nothing_is_answered_before_a_hello(machine: Pod) -> None:
     channel.writer.write(encode(Ping(), 7) + encode(Hello(PROTOCOL_VERSION, 9), 8))
     parser = FrameParser()
     answers: list[tuple[object, int]] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while not answers:
             answers += parser.feed(await channel.reader.read(65536))
     ((welcome, request_id),) = answers
@@ -375,7 +376,7 @@ async def _answers(machine: Pod, *frames: bytes) -> list[Message]:
     channel.writer.write(b"".join(frames))
     parser = FrameParser()
     answers: list[Message] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while len(answers) < len(frames):
             answers += [message for message, _ in parser.feed(await channel.reader.read(65536))]
     channel.writer.close()
@@ -417,5 +418,5 @@ async def test_what_an_older_guest_cannot_do_is_unsupported(machine: Pod) -> Non
 async def test_many_requests_at_once_are_answered_in_order(pod: Pod) -> None:
     pings = [asyncio.ensure_future(pod.agent.request(Ping())) for _ in range(2000)]
     timelines = [asyncio.ensure_future(pod.agent.request(GetTimeline())) for _ in range(200)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         await asyncio.gather(*pings, *timelines)

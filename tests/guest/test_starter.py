@@ -16,8 +16,13 @@ from tests.guest.laboratory import Pod, finish
 _WAITING = "ps -o pid,comm | sed -n 's/ *\\([0-9]*\\) starter/\\1/p'"
 
 
+async def waiting_in(pod: Pod, count: int) -> str:
+    """Their pids, once there are so many: the container is told of before its own takes that name."""
+    return await pod.output(f"until [ $({_WAITING} | wc -l) = {count} ]; do sleep 0.02; done; {_WAITING}")
+
+
 async def test_who_built_the_root_becomes_the_main_process_and_a_later_one_is_another(pod: Pod) -> None:
-    waiting = await pod.output(_WAITING)
+    waiting = await waiting_in(pod, 1)
     first = await pod.run("sh", "-c", "echo $$", is_main=True)
     assert first.output.decode() == waiting != ""
     assert await pod.output(_WAITING) == ""
@@ -33,7 +38,7 @@ async def test_the_main_process_has_the_streams_and_nothing_else_open(pod: Pod) 
 
 @pytest.mark.parametrize("number", ["KILL", "TERM"])
 async def test_one_that_was_sent_a_signal_while_it_waited_is_no_loss(pod: Pod, number: str) -> None:
-    await pod.output(f"kill -{number} $({_WAITING})", privileged=True)
+    await pod.output(f"kill -{number} {await waiting_in(pod, 1)}", privileged=True)
     assert (await pod.run("echo", "here", is_main=True)).output == b"here\n"
 
 
@@ -65,9 +70,9 @@ async def test_a_start_too_large_for_the_one_that_waits_is_another_process(pod: 
 async def test_one_that_waits_is_no_process_of_the_container_and_goes_with_it(bare: Pod) -> None:
     await bare.create("c1")
     await bare.create("c2")
-    assert (await bare.output(_WAITING)).count("\n") == 2
+    await waiting_in(bare, 2)
     await bare.agent.request(RemoveContainer("c2", erase=True))
-    assert (await bare.output(_WAITING)).count("\n") == 1
+    await waiting_in(bare, 1)
 
 
 async def test_a_command_that_is_not_there_is_told_of_and_the_next_runs(pod: Pod) -> None:

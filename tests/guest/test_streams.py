@@ -6,12 +6,12 @@ import asyncio
 import hashlib
 import os
 import signal
-import time
 from pathlib import Path
 
 from hypercontainer.guest.agent import Process
 from hypercontainer.guest.protocol import STREAM_BUFFER, SignalProcess, Stream
 from tests.guest.laboratory import Pod, finish, read_until
+from tests.support.waiting import PATIENCE_S
 
 MIB = 1 << 20
 
@@ -39,7 +39,7 @@ async def test_the_end_of_stdin_arrives(pod: Pod) -> None:
 
 async def test_a_reader_that_goes_away_does_not_stop_the_writer(pod: Pod) -> None:
     process = await pod.start("sh", "-c", "head -c 5; exec <&-; sleep 0.2; echo; echo on", stdin=True)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         await process.write(b"x" * 5 * MIB)  # far more than any buffer: the rest is dropped
     result = await finish(process)
     assert result.output == b"xxxxx\non\n"
@@ -76,13 +76,13 @@ def resident_kib(pod: Pod) -> int:
 
 
 async def test_children_that_keep_the_pipes_do_not_hold_up_the_end(pod: Pod) -> None:
-    async with asyncio.timeout(5):
-        result = await pod.shell("sleep 60 & echo said; exit 4")
+    async with asyncio.timeout(PATIENCE_S):
+        result = await pod.shell("sleep 1000 & echo said; exit 4")
     assert (result.status, result.output) == (4, b"said\n")
 
 
 async def test_children_that_go_on_writing_do_not_hold_up_the_end(pod: Pod) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         result = await pod.shell("(while :; do echo more; done) & sleep 0.1; exit 4")
     assert result.status == 4
     assert set(result.lines) <= {"more", "mor", "mo", "m"}
@@ -196,15 +196,15 @@ async def test_processes_and_connections_that_end_give_all_back(pod: Pod) -> Non
 
 
 async def test_streams_are_fast_enough(pod: Pod) -> None:
-    """No measurement: ten times slower than it is would be a fault."""
+    """No measurement: ten times slower than it is would be a fault.  Its own time counts: hosts are busy."""
     size = 20 * MIB
     process = await pod.start("cat", stdin=True)
-    started = time.monotonic()
-    async with asyncio.TaskGroup() as group:
+    before = cpu_ticks(pod)
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
         group.create_task(feed_zeros(process, size))
         result = group.create_task(finish(process))
     assert len(result.result().output) == size
-    assert size / (time.monotonic() - started) > 2 * MIB
+    assert (cpu_ticks(pod) - before) / os.sysconf("SC_CLK_TCK") < size / (8 * MIB)
 
 
 async def feed_zeros(process: Process, size: int) -> None:

@@ -13,6 +13,7 @@ from hypercontainer.errors import GuestError
 from hypercontainer.guest.agent import Process
 from hypercontainer.guest.protocol import ResizeTerminal, SignalProcess
 from tests.guest.laboratory import Pod, as_root, finish, read_until
+from tests.support.waiting import PATIENCE_S
 
 TERMINAL: dict[str, Any] = {"terminal": True, "rows": 24, "columns": 80, "stdin": True}
 
@@ -52,7 +53,7 @@ async def test_ctrl_c_interrupts_and_ctrl_d_ends(pod: Pod) -> None:
 
 
 async def finish_all(process: Process) -> int:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while await process.read() is not None:
             pass
         return (await process.exited()).status

@@ -15,6 +15,7 @@ from hypercontainer.errors import Unavailable
 from hypercontainer.guest.protocol import Message, Ping
 from hypercontainer.guest.wire import FrameParser, encode
 from hypercontainer.process import find_program
+from tests.support.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 C_DIRECTORY = ROOT / "guest/hyperstart"
@@ -59,7 +60,7 @@ class Mirror:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        _, errors = self._child.communicate(timeout=10)
+        _, errors = self._child.communicate(timeout=PATIENCE_S)
         assert self._child.returncode == 0, errors.decode()
 
     def exchange(self, data: bytes, *, chunk: int = 65536) -> list[tuple[Message, int]]:
@@ -72,7 +73,7 @@ class Mirror:
             selector.register(self._in, selectors.EVENT_WRITE)
             selector.register(self._out, selectors.EVENT_READ)
             while (Ping(), self._last_ping) not in answers[-1:]:
-                for key, _ in selector.select(timeout=30) or pytest.fail("C does not answer"):
+                for key, _ in selector.select(timeout=PATIENCE_S) or pytest.fail("C does not answer"):
                     if key.fd == self._in:
                         rest = rest[os.write(self._in, rest[:chunk]) :]
                         if not rest:

@@ -22,6 +22,7 @@ from hypercontainer.guest.protocol import (
     Stream,
 )
 from tests.protocol.fake_guest import FakeGuest, connected, start
+from tests.support.waiting import PATIENCE_S
 
 
 @contextlib.asynccontextmanager
@@ -120,7 +121,7 @@ async def test_a_cancelled_write_and_read_leave_the_agent_usable() -> None:
             await asyncio.wait_for(process.write(b"z" * 1_000_000), 0.05)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(process.exited(), 0.01)
-        await asyncio.wait_for(process.read(), 1)
+        await asyncio.wait_for(process.read(), PATIENCE_S)
         assert await agent.request(Ping()) == Done()
 
 
@@ -138,7 +139,7 @@ async def test_a_lost_channel_raises_unavailable_everywhere() -> None:
         read, others = results.pop(1), results
         assert isinstance(read, Output | Unavailable)
         assert all(isinstance(result, Unavailable) for result in others), results
-        await asyncio.wait_for(agent.closed(), 1)
+        await asyncio.wait_for(agent.closed(), PATIENCE_S)
         assert isinstance(agent.failure, Unavailable)
         with pytest.raises(Unavailable):
             await agent.request(Ping())
@@ -162,7 +163,7 @@ async def test_a_guest_that_breaks_the_protocol_is_given_up() -> None:
         assert await agent.request(Ping()) == Done()
         for _ in range(70):
             channel.reader.feed_data(b"\xc0junk")
-        await asyncio.wait_for(agent.closed(), 1)
+        await asyncio.wait_for(agent.closed(), PATIENCE_S)
         assert isinstance(agent.failure, GuestError)
         with pytest.raises(GuestError, match="broken frames"):
             await agent.request(ShutDown())

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import PATIENCE_S
+
 USER, PASSWORD = "someone", "a secret: with, odd=signs"
 
 _CONFIG = """
@@ -57,25 +59,26 @@ def running_registry(root: Path, *, realm: str = "") -> Iterator[RegistryServer]
     ):
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed (Debian: {package or program})")
-    port = free_port()
     _write_secrets(root)
     auth = (_TOKENS if realm else _PASSWORDS).format(root=root, realm=realm)
-    (root / "config.yml").write_text(_CONFIG.format(root=root, port=port, auth=auth))
-    with (root / "log").open("wb") as log:
+    with reserved_port() as port, (root / "log").open("wb") as log:
+        (root / "config.yml").write_text(_CONFIG.format(root=root, port=port, auth=auth))
         server = subprocess.Popen(["docker-registry", "serve", root / "config.yml"], stdout=log, stderr=log)
-    try:
-        _wait_for(port, server, root / "log")
-        yield RegistryServer(f"127.0.0.1:{port}", root)
-    finally:
-        server.terminate()
-        server.wait()
+        try:
+            _wait_for(port, server, root / "log")
+            yield RegistryServer(f"127.0.0.1:{port}", root)
+        finally:
+            server.terminate()
+            server.wait()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A free port that nobody gets by chance; who sets SO_REUSEADDR too, as Go does, may listen on it."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 def _write_secrets(root: Path) -> None:
@@ -97,7 +100,7 @@ def _write_secrets(root: Path) -> None:
 
 
 def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline and server.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()

@@ -50,7 +50,6 @@ def test_a_lane_that_ran_nothing_or_crashed_is_not_good(tmp_path: Path) -> None:
 # --- The outer guest ---
 
 UP = b"lane: up after 1 s\n"
-SOON = watch.Deadlines(up=0.5, over=0.5, silent=0.3, explained=0.1, off=0.1)
 
 
 def say(*lines: bytes, then: float = 0) -> Iterator[bytes]:
@@ -63,7 +62,7 @@ def explain(file: IO[str]) -> None:
 
 
 def test_a_guest_is_followed_to_its_end(tmp_path: Path) -> None:
-    watch.follow(say(b"hello\n", UP, b"lane: over after 2 s\n"), tmp_path, SOON, explain)
+    watch.follow(say(b"hello\n", UP, b"lane: over after 2 s\n"), tmp_path, watch.Deadlines(), explain)
     assert (tmp_path / "console.log").read_text().split("\n")[0] == "hello"
     assert not (tmp_path / watch.HANG).exists()
 
@@ -73,14 +72,14 @@ def test_a_guest_that_does_not_come_up_is_another_fault_than_one_that_does_not_e
     tmp_path: Path, end: float
 ) -> None:
     with pytest.raises(watch.BootError, match="last words: what"):
-        watch.follow(say(b"what\n", then=end), tmp_path, SOON, explain)
+        watch.follow(say(b"what\n", then=end), tmp_path, watch.Deadlines(up=1, explained=0.1), explain)
     with pytest.raises(watch.LaneError, match="last words: lane: up"):
-        watch.follow(say(UP, then=end), tmp_path, SOON, explain)
+        watch.follow(say(UP, then=end), tmp_path, watch.Deadlines(over=0.5, explained=0.1), explain)
 
 
 def test_a_guest_that_falls_silent_is_asked_why(tmp_path: Path) -> None:
     with pytest.raises(watch.LaneError, match=r"silent for 0 s; what it did is in .*hang\.txt"):
-        watch.follow(say(UP, then=5), tmp_path, SOON, explain)
+        watch.follow(say(UP, then=5), tmp_path, watch.Deadlines(silent=0.3, explained=0.1), explain)
     assert (tmp_path / watch.HANG).read_text() == "it looped\n"
 
 
@@ -92,7 +91,7 @@ def test_a_guest_that_talks_for_ever_is_ended(tmp_path: Path) -> None:
             time.sleep(0.05)
 
     with pytest.raises(watch.LaneError, match="took longer"):
-        watch.follow(talk(), tmp_path, SOON, explain)
+        watch.follow(talk(), tmp_path, watch.Deadlines(over=0.5, explained=0.1), explain)
 
 
 def test_qemu_says_what_the_cpu_of_a_guest_that_hangs_does(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from tests.e2e.hyper import PROGRAM, Hyper
 from tests.support.commands import Result
 from tests.support.preloaded import Preloaded
+from tests.support.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -45,13 +48,13 @@ def test_it_prints_and_ends_as_the_program_does(
         [*PROGRAM, *words], env=variables, input=stdin or b"", capture_output=True, check=False
     )
     for _ in range(2):
-        ended = preloaded.run(words, variables, stdin=stdin, timeout=30)
+        ended = preloaded.run(words, variables, stdin=stdin, timeout=PATIENCE_S)
         assert ended == Result(done.returncode, done.stdout, done.stderr)
 
 
 def test_each_has_an_environment_of_its_own(preloaded: Preloaded, variables: dict[str, str]) -> None:
     said = {
-        preloaded.run(["run", "--help"], variables | {"COLUMNS": columns}, stdin=None, timeout=30)
+        preloaded.run(["run", "--help"], variables | {"COLUMNS": columns}, stdin=None, timeout=PATIENCE_S)
         for columns in ("60", "160")
     }
     assert len(said) == 2
@@ -59,6 +62,7 @@ def test_each_has_an_environment_of_its_own(preloaded: Preloaded, variables: dic
 
 def test_one_that_does_not_end_is_ended(variables: dict[str, str]) -> None:
     process = Preloaded(variables)
+    os.kill(process._process.pid, signal.SIGSTOP)
     with pytest.raises(TimeoutError):
-        process.run(["--help"], variables, stdin=None, timeout=1e-3)
+        process.run(["--help"], variables, stdin=None, timeout=0.1)
     assert process._process.poll() is not None

@@ -278,6 +278,12 @@ class Terminal:
             assert time.monotonic() < deadline
             time.sleep(0.005)
 
+    def wait_for(self, text: bytes) -> None:
+        """Until the user has seen it, in however many pieces."""
+        shown = b""
+        while text not in shown:
+            shown += os.read(self.outer, 1000)
+
     def type(self, keys: bytes) -> None:
         os.write(self.outer, keys)
 
@@ -329,7 +335,7 @@ def test_the_detach_keys_leave_the_process_alone(peer: Peer, terminal: Terminal)
     assert child.wait(timeout=20) == 0
     assert not terminal.is_raw()
     assert [kind for kind, _ in peer.seen if kind == StreamKind.SIGNAL] == []
-    assert b"read escape sequence" in os.read(terminal.outer, 1000)
+    terminal.wait_for(b"read escape sequence")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

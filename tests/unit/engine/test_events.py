@@ -14,6 +14,7 @@ from hypercontainer.engine.records import ContainerRecord, ExecRecord, PodRecord
 from hypercontainer.errors import InvalidRequest
 from hypercontainer.model.pod import ContainerSpec, ExecSpec, PodSpec
 from hypercontainer.model.rest import ContainerState, EventView
+from tests.support.waiting import PATIENCE_S
 
 POD = PodRecord(id="p1", name="web", spec=PodSpec(), created=1, hypervisor="uml")
 CONTAINER = ContainerRecord(
@@ -119,7 +120,9 @@ async def test_a_listener_gets_what_comes_and_one_too_slow_is_let_go() -> None:
         events.publish("image", "tag", "i", str(number))
         if number % 100 == 0:
             await asyncio.sleep(0)
-    await asyncio.sleep(0.01)
+    async with asyncio.timeout(PATIENCE_S):
+        while len(fast) < 6000:  # noqa: ASYNC110
+            await asyncio.sleep(0)
     assert fast == [str(number) for number in range(6000)]
     assert (await waiting).name == "0"
     rest = [event.name async for event in slow]

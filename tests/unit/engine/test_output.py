@@ -16,6 +16,7 @@ from hypercontainer.engine.follower import FOLLOWER_LAG
 from hypercontainer.engine.output import OutputLog, Retention, stored_offsets
 from hypercontainer.errors import Unavailable
 from hypercontainer.guest.protocol import Stream
+from tests.support.waiting import PATIENCE_S
 
 
 async def _read(log: OutputLog, *, start: int = 0) -> list[tuple[Stream, bytes]]:
@@ -106,12 +107,12 @@ async def test_a_slow_throttling_follower_makes_the_writer_wait_and_others_do_no
     slow = log.follow(throttle=True)
     chunk = bytes(1 << 16)
     while log.size <= FOLLOWER_LAG:
-        await asyncio.wait_for(log.room(), 1)
+        await asyncio.wait_for(log.room(), PATIENCE_S)
         log.append(Stream.STDOUT, chunk)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(log.room(), 0.05)
     slow.close()
-    await asyncio.wait_for(log.room(), 1)
+    await asyncio.wait_for(log.room(), PATIENCE_S)
     idle.close()
     log.close()
 
