@@ -28,7 +28,7 @@ if (
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault(processes.SESSION, str(os.getpid()))  # workers of xdist have it from their controller
 _LEFT = pytest.StashKey[list[str]]()
-_ON_THEIR_WAY_S = 1.0  # for processes that have been told to end
+_ON_THEIR_WAY_S = 10.0  # for processes that have been told to end, on a busy host
 _HONEST = ("not on this host:", "this driver has no ")
 
 
