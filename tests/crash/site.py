@@ -160,12 +160,18 @@ class Site:
 
     def settle(self) -> None:
         """Every invariant holds, at the latest when what hyperd does in the background is done."""
-        found = list(complaints(self))
+        found = self._complaints()
         deadline = time.monotonic() + SETTLE_S
         while found and time.monotonic() < deadline:
             time.sleep(0.05)
-            found = list(complaints(self))
+            found = self._complaints()
         assert not found, "\n".join(found) + "\n" + self.last_words()
+
+    def _complaints(self) -> list[str]:
+        try:
+            return list(complaints(self))
+        except FileNotFoundError as error:  # hyperd removed it as we looked: it isn't done
+            return [f"{error.filename} was there a moment ago"]
 
     def clear(self) -> None:
         """Remove every pod as a user would; then the host must be as it was."""

@@ -219,7 +219,7 @@ def test_a_guest_that_hangs_is_stopped_and_removed_in_bounded_time(uml: Site, ve
     stopped_process(uml)
     began = time.monotonic()
     uml.hyper.ok(*verb)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60  # a third of it, where nothing else runs
     uml.settle()
     assert uml.state("p") in {"created", "absent"}
     uml.clear()
@@ -308,8 +308,8 @@ def test_what_runs_ends_with_a_root_that_is_removed(own: Site) -> None:
     assert daemon is not None
     shutil.rmtree(own.hyper.root)
     own.wait_until(lambda: not daemon.is_alive(), "hyperd ends by itself")
-    assert not owned_processes(own)
-    assert not cgroups(own)
+    own.wait_until(lambda: not owned_processes(own), "the machine ends")
+    own.wait_until(lambda: not cgroups(own), "its cgroup goes")
 
 
 def test_what_runs_goes_on_when_only_the_way_to_hyperd_is_removed(own: Site) -> None:

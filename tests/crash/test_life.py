@@ -96,7 +96,7 @@ class Life(RuleBasedStateMachine):
         if model is None:
             self.refused(PodNotFound, self.site.client.pods.stop, name)
             return
-        self.site.client.pods.stop(name, timeout_s=5)  # one that does not run is no error
+        self.site.client.pods.stop(name, timeout_s=30)  # one that does not run is no error
         if model.state == "running":
             self._told(name, model)
 

@@ -157,6 +157,12 @@ def check_rm_flag(site: Site, result: Result) -> None:
     assert result.status != 0 or site.state("p") == "absent"
 
 
+def trapping(site: Site) -> None:
+    """Pod p runs, and hears when it is told to end."""
+    site.make("sh", "-c", "trap 'exit 9' TERM; echo up; while :; do usleep 20000; done")
+    site.wait_until(lambda: printed(site, "p") == (["up"], []), "it prints")
+
+
 def act_kill(site: Site) -> Result:
     done = site.run("kill", "-s", "TERM", "p")
     if done.status == 0:
@@ -266,7 +272,7 @@ def check_port(*, published: bool) -> Callable[[Site, Result], None]:
 
 # --- Networks and pause, which take a machine ---
 
-PORT = 20000 + os.getpid() % 20000
+PORT = 10000 + os.getpid() % 10000  # below those that the kernel gives to clients
 CONNECTED = ("-m", "48m", "--name", "p", "-p", f"{PORT}:80")
 
 
@@ -422,7 +428,7 @@ VERBS = (
     Verb(name="rm-force", prepare=RUNNING, act=typed("rm", "-f", "p"), check=ends_in("absent", "running")),
     Verb(
         name="kill",
-        prepare=made("sh", "-c", "trap 'exit 9' TERM; while :; do usleep 20000; done"),
+        prepare=trapping,
         act=act_kill,
         check=check_kill,
     ),

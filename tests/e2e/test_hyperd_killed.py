@@ -107,6 +107,7 @@ def test_a_machine_killed_while_hyperd_was_away_is_noticed(killable: Hyper) -> N
     victim = ProcessId.of(int(machine["pid"]))
     assert victim is not None
     victim.kill()
+    until(lambda: not victim.is_alive())
     hyper.start_daemon()
     assert hyper.state("doomed") == "created"
     hyper.ok("start", "doomed")

@@ -13,6 +13,7 @@ from tests.e2e.hyper import Hyper
 
 BUSY = "while :; do :; done"
 LOOP = "while :; do sleep 0.1; done"
+COUNTER = "i=0; while [ ! -e /go ]; do echo $((i+=1)); sleep 0.1; done; echo now; exit 4"
 IDLE_MIB = 10  # 4 more without percpu_alloc=page (hypervisors/_vmm.py)
 
 
@@ -48,8 +49,8 @@ def table(text: str) -> list[dict[str, str]]:
 
 @pytest.mark.every_driver
 def test_stats_have_dockers_columns_and_numbers_that_move(hyper: Hyper) -> None:
-    shell(hyper, f"dd if=/dev/zero of=/data bs=1M count=4; sync; {BUSY}")
-    time.sleep(1)
+    shell(hyper, f"dd if=/dev/zero of=/data bs=1M count=4; sync; echo written; {BUSY}")
+    hyper.eventually("written", "logs", "web")
     (row,) = table(hyper.ok("stats", "--no-stream", "web"))
     assert list(row) == [
         "CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "NET I/O", "BLOCK I/O", "PIDS",
@@ -102,7 +103,8 @@ def test_stats_of_what_does_not_run_are_an_error(hyper: Hyper) -> None:
 @pytest.mark.every_driver
 def test_top_shows_the_processes_of_a_container_and_of_a_pod(hyper: Hyper) -> None:
     two_containers(hyper, "sleep 1111", "sleep 2222")
-    time.sleep(0.5)
+    for name in ("left", "right"):
+        hyper.eventually("(?<!sh -c )sleep", "top", name)  # the shell has become what it was told to run
     (row,) = table(hyper.ok("top", "right"))
     assert list(row) == ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
     assert (row["UID"], row["CMD"], row["TTY"]) == ("root", "sleep 2222", "?")
@@ -200,16 +202,13 @@ def test_events_tell_a_pods_life(hyper: Hyper) -> None:
 
 
 def test_events_come_as_they_happen_in_dockers_form(hyper: Hyper) -> None:
-    child = hyper.spawn("events", "--filter", "type=image")
-    time.sleep(1)
-    hyper.ok("tag", "busybox", "events-test:1")
-    hyper.ok("rmi", "events-test:1")
+    child = hyper.spawn("events", "--since", str(time.time()), "--filter", "type=image")
     assert child.stdout is not None
-    lines = [child.stdout.readline().decode() for _ in range(2)]
-    assert re.fullmatch(
-        r"\d{4}-\d\d-\d\dT[\d:.]+Z image tag sha256:\w{64} \(name=events-test:1\)\n", lines[0]
-    )
-    assert " image untag " in lines[1]
+    hyper.ok("tag", "busybox", "events-test:1")
+    tagged = child.stdout.readline().decode()  # of the past, or as it happened: from now on, it listens
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z image tag sha256:\w{64} \(name=events-test:1\)\n", tagged)
+    hyper.ok("rmi", "events-test:1")
+    assert " image untag " in child.stdout.readline().decode()
     child.terminate()
     child.communicate()
 
@@ -218,12 +217,14 @@ def test_events_come_as_they_happen_in_dockers_form(hyper: Hyper) -> None:
 
 
 def test_two_may_be_attached_at_once_and_both_see_all(hyper: Hyper) -> None:
-    shell(hyper, "while [ ! -e /go ]; do sleep 0.1; done; echo now; exit 4")
+    shell(hyper, COUNTER)
     both = [hyper.spawn("attach", "--no-stdin", "web") for _ in range(2)]
-    time.sleep(1.5)
+    first = [int(child.stdout.readline()) for child in both if child.stdout]  # then it is attached
     hyper.ok("exec", "web", "touch", "/go")
-    for child in both:
-        assert child.communicate(timeout=30)[0] == b"now\n"
+    counts = [child.communicate(timeout=30)[0].split() for child in both]
+    end = int(hyper.ok("logs", "--tail", "2", "web").split()[0])
+    for number, count, child in zip(first, counts, both, strict=True):
+        assert count == [b"%d" % each for each in range(number + 1, end + 1)] + [b"now"]
         assert child.returncode == 4
 
 

@@ -164,8 +164,8 @@ def test_with_volume(hyper: Hyper, tmp_path: Path) -> None:
     host.mkdir()
     volumes = [{"name": "auto", "format": ""}, {"name": "host", "source": str(host), "format": "vfs"}]
     mounts = [{"volume": "auto", "path": "/auto"}, {"volume": "host", "path": "/host"}]
-    write = "echo one > /auto/one; echo out > /host/out; exec sleep 1000"
-    read = "until cat /auto/one; do sleep 0.1; done 2>/dev/null; cat /auto/one > /host/copy; exec sleep 1000"
+    write = "echo out > /host/out; echo one > /auto/one; exec sleep 1000"
+    read = "until grep -s one /auto/one; do sleep 0.1; done; cat /auto/one > /host/copy; exec sleep 1000"
     containers = [
         {"name": name, "image": "busybox", "command": ["sh", "-c", script], "volumes": mounts}
         for name, script in (("writer", write), ("reader", read))
@@ -187,9 +187,10 @@ def test_service(hyper: Hyper, tmp_path: Path) -> None:
     service = {"serviceIP": "10.254.0.24", "servicePort": 2834, "protocol": "TCP", "hosts": backends}
     containers = [{"name": "client", "image": "busybox", "command": IDLE}]
     hyper.ok("run", "-d", write_pod(tmp_path / "p.json", id="p", services=[service], containers=containers))
-    get = ("exec", "client", "wget", "-q", "-O", "-", "http://10.254.0.24:2834/")
-    hyper.eventually("b", *get)
-    assert {hyper.ok(*get) for _ in range(6)} == {"b1", "b2"}
+    get = ("exec", "client", "wget", "-q", "-O", "-")
+    for backend in backends:
+        hyper.eventually("b", *get, f"http://{backend['hostIP']}:8080/")
+    assert {hyper.ok(*get, "http://10.254.0.24:2834/") for _ in range(6)} == {"b1", "b2"}
 
 
 @pytest.mark.timeout(600)

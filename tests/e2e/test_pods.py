@@ -84,8 +84,9 @@ def test_pause_and_unpause(hyper: Hyper) -> None:
 
 
 def test_kill_sends_the_signal_that_is_asked_for(hyper: Hyper) -> None:
-    script = "trap 'exit 3' USR1; while :; do sleep 0.1; done"
+    script = "trap 'exit 3' USR1; echo up; while :; do sleep 0.1; done"
     hyper.ok("run", "-d", "--network", "none", "--name", "web", "busybox", "sh", "-c", script)
+    hyper.eventually("up", "logs", "web")
     hyper.ok("kill", "-s", "USR1", "web")
     assert hyper.ok("wait", "web") == "3"
 

@@ -95,12 +95,13 @@ def test_logs_of_what_is_not_there_are_an_error(hyper: Hyper) -> None:
 
 
 def test_attach_shows_what_comes_and_passes_the_code_on(hyper: Hyper) -> None:
-    shell(hyper, "while [ ! -e /go ]; do sleep 0.1; done; echo now; exit 4")
+    shell(hyper, "while [ ! -e /go ]; do echo wait; sleep 0.1; done; echo now; exit 4")
     child = hyper.spawn("attach", "--no-stdin", "web")
-    time.sleep(1)
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"wait\n"  # it is attached
     hyper.ok("exec", "web", "touch", "/go")
     out, err = child.communicate(timeout=30)
-    assert (out, err, child.returncode) == (b"now\n", b"", 4)
+    assert (out.replace(b"wait\n", b""), err, child.returncode) == (b"now\n", b"", 4)
 
 
 def test_attach_to_what_does_not_run_is_an_error(hyper: Hyper) -> None:
@@ -121,8 +122,7 @@ def test_a_shell_on_a_terminal_has_its_size_and_follows_it(hyper: Hyper) -> None
         screen.type("stty size\n")
         screen.wait_for("33 101")
         screen.resize(44, 122)
-        time.sleep(0.5)
-        screen.type("stty size\n")
+        screen.type("until stty size | grep '44 1'22; do sleep 0.1; done\n")  # it gets there by and by
         screen.wait_for("44 122")
         screen.type("exit 6\n")
         assert screen.wait() == 6

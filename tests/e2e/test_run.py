@@ -153,7 +153,7 @@ def test_interrupting_run_interrupts_the_process(hyper: Hyper) -> None:
     script = "trap 'echo caught; exit 5' INT; echo up; while :; do sleep 0.1; done"
     child = hyper.spawn("run", "--rm", "--network", "none", "busybox", "sh", "-c", script)
     assert child.stdout is not None
-    assert child.stdout.read(3) == b"up\n"
+    assert child.stdout.readline() == b"up\n"
     child.send_signal(signal.SIGINT)
     out, _ = child.communicate(timeout=30)
     assert (out, child.returncode) == (b"caught\n", 5)

@@ -28,6 +28,8 @@ def test_service(hyper: Hyper) -> None:
         "backends": [{"ip": backend["address"], "port": 80}, {"ip": "127.0.0.1", "port": 8080}],
     }  # fmt: skip
     start(hyper, "client", own, services=[service])
+    until_answered(hyper, f"nc -w 2 {backend['address']} 80 < /dev/null", "far")
+    until_answered(hyper, "nc -w 2 127.0.0.1 8080 < /dev/null", "near")
     assert answers(hyper, "nc -w 2 10.254.0.1 80 < /dev/null") == {"far", "near"}
     hyper.ok("service", "set", "client", "10.254.0.1:80", f"{backend['address']}:80")
     assert answers(hyper, "nc -w 2 10.254.0.1 80 < /dev/null") == {"far"}
@@ -39,6 +41,7 @@ def test_service(hyper: Hyper) -> None:
     assert answers(hyper, "nc -w 2 10.254.0.1 80 < /dev/null") == {""}
     hyper.ok("stop", "-t", "0", "client")
     hyper.ok("start", "client")
+    until_answered(hyper, "nc -w 2 127.0.0.1 8080 < /dev/null", "near")
     assert answers(hyper, "nc -w 2 10.254.0.2 99 < /dev/null") == {"near"}
 
 
@@ -50,7 +53,14 @@ def test_a_service_balances_udp_too(hyper: Hyper) -> None:
     start(hyper, "client", "sleep 1000", services=[service])
     for name in ("first", "second", "client"):
         install(hyper, name, udp_program())
+    for pod, word in zip(pods, ("first", "second"), strict=True):
+        until_answered(hyper, f"/udp ask {pod['address']} 53", word)
     assert answers(hyper, "/udp ask 10.254.0.1 5353") == {"first", "second"}
+
+
+def until_answered(hyper: Hyper, question: str, word: str) -> None:
+    """A backend serves some time after its pod has started."""
+    hyper.eventually(word, "exec", "client", "sh", "-c", question)
 
 
 def answers(hyper: Hyper, question: str) -> set[str]:

@@ -58,7 +58,6 @@ def later(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(
             ROOT / part, tree / part, ignore=shutil.ignore_patterns("data", "hyperstart*", "__pycache__")
         )
-    shutil.copytree(ROOT / "guest/hyperstart", tree / "guest/hyperstart", dirs_exist_ok=True)
     (tree / "docs").mkdir()
     protocol = tree / "src/hypercontainer/guest/protocol.py"
     protocol.write_text(_grow(protocol.read_text()))

@@ -26,6 +26,7 @@ from hypercontainer.guest.protocol import BecomeTemplate, SetUpPod, StartProcess
 from hypercontainer.hypervisors.base import Hypervisor, Machine, drivers, load
 from hypercontainer.model.machine import Disk, MachineConfig, Nic, NicKind, Share
 from tests.support.processes import seen
+from tests.support.waiting import PATIENCE_S
 
 # On every machine that tests hyper; in a lane, the driver that it is made for (tools/lanes).
 LANE = os.environ.get("HYPER_LANE")
@@ -155,7 +156,7 @@ def a_blank(config: MachineConfig, directory: Path) -> MachineConfig:
 
 async def connected(machine: Machine, *, resume: Mapping[int, Mapping[Stream, int]] | None = None) -> Agent:
     """An agent of ``machine``; the deadline is generous, as test machines are slow."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         return await Agent.connect(await machine.connect(), resume=resume)
 
 

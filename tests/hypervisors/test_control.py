@@ -96,7 +96,7 @@ async def test_a_peer_that_never_answers_meets_a_deadline(
 async def test_a_peer_that_only_sends_events_meets_a_deadline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_qmp, "TIMEOUT", 0.2)
+    monkeypatch.setattr(_qmp, "TIMEOUT", 1.0)
     over = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

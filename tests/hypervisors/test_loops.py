@@ -9,6 +9,7 @@ import pytest
 
 from hypercontainer.errors import HypervisorError
 from hypercontainer.hypervisors import _locks, _loops
+from hypercontainer.model.machine import Disk
 from tests.hypervisors.machines import a_disk
 from tests.support.waiting import until
 
@@ -18,8 +19,12 @@ pytestmark = [
 ]
 
 
-def is_in_use(device: Path) -> bool:
-    return Path("/sys/block", device.name, "loop/backing_file").exists()
+def holds(device: Path, disk: Disk) -> bool:
+    """A device that is free again may be another's at once."""
+    try:
+        return Path("/sys/block", device.name, "loop/backing_file").read_text() == f"{disk.path}\n"
+    except OSError:
+        return False
 
 
 def test_a_loop_device_has_the_files_content_and_ends_with_its_last_user(tmp_path: Path) -> None:
@@ -27,9 +32,9 @@ def test_a_loop_device_has_the_files_content_and_ends_with_its_last_user(tmp_pat
     device, keeper = _loops.attach(disk)
     with device.open("rb") as user:
         os.close(keeper)
-        assert is_in_use(device)
+        assert holds(device, disk)
         assert user.read(7) == b"content"
-    until(lambda: not is_in_use(device))
+    until(lambda: not holds(device, disk))
 
 
 def test_a_read_only_disk_takes_no_write(tmp_path: Path) -> None:
@@ -49,7 +54,7 @@ def test_a_writable_disk_is_locked_as_long_as_its_device_is_used(tmp_path: Path)
             _loops.attach(disk)
     finally:
         os.close(keeper)
-    until(lambda: not is_in_use(device))
+    until(lambda: not holds(device, disk))
     assert not _locks.is_held(disk.path)
 
 

@@ -121,7 +121,7 @@ async def test_an_early_death_is_reported_with_the_last_words(tmp_path: Path) ->
             output=tmp_path / "out",
             name="it",
         )
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < _processes.START_TIMEOUT / 2
 
 
 async def test_a_start_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,8 +162,9 @@ async def test_a_start_that_is_cancelled_at_any_step_is_ended(tmp_path: Path, st
 
 async def test_a_session_ends_with_its_helpers(tmp_path: Path) -> None:
     child = shell(tmp_path, HELPERS)
-    await until_said(tmp_path / "out", "up")
-    assert len(_processes.session_members(child.process)) >= 4
+    async with asyncio.timeout(10):
+        while len(_processes.session_members(child.process)) < 4:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     await _processes.end_session(child.process)
     assert _processes.session_members(child.process) == []
     await _processes.end_session(child.process)  # a second time is no error
@@ -230,7 +231,7 @@ async def test_a_full_queue_makes_a_connection_wait(tmp_path: Path) -> None:
     await asyncio.sleep(0.05)
     assert not waiting.done()
     listener.accept()[0].close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         (await waiting).close()
     first.close()
     listener.close()

@@ -151,11 +151,10 @@ async def test_shares_are_seen_by_the_machine_alone_and_end_with_it(place: Place
     needs_share(place)
     (tmp_path / "data").mkdir()
     (tmp_path / "data/file").touch()
-    before = Path("/proc/self/mountinfo").read_text()
     machine = await place.launch(place.config(shares=(a_share(tmp_path / "data"),)))
     async with await connected(machine):
         assert list((machine.run_dir / "shares/data").iterdir()) == []
-        assert Path("/proc/self/mountinfo").read_text() == before
+        assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
     os.kill(machine.process.pid, signal.SIGKILL)
     await machine.wait()
     (machine.run_dir / "shares/data").rmdir()  # nothing is mounted there

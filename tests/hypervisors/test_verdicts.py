@@ -76,22 +76,25 @@ def test_a_dom0_without_what_xens_tools_need_is_told_what_to_load(
 
 
 @pytest.mark.needs_machine
-async def test_the_verdict_here_takes_under_five_seconds_and_is_then_instant(tmp_path: Path) -> None:
+async def test_the_verdict_here_takes_under_five_seconds_and_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kvm = load("kvm")
     began = time.monotonic()
     first = await kvm.missing(cache=tmp_path)
     assert time.monotonic() - began < 5
-    began = time.monotonic()
+    monkeypatch.setattr(_verdict, "DEADLINE", 0.0)  # for another boot
     assert await kvm.missing(cache=tmp_path) == first
-    assert time.monotonic() - began < 0.1
 
 
 @pytest.mark.needs_machine
-async def test_a_boot_that_works_is_remembered(config: MachineConfig, tmp_path: Path) -> None:
+async def test_a_boot_that_works_is_remembered(
+    config: MachineConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert await verdict(config, tmp_path / "cache") is None
-    began = time.monotonic()
+    monkeypatch.setattr(_verdict, "DEADLINE", 0.0)  # for another boot
     assert await verdict(config, tmp_path / "cache") is None
-    assert time.monotonic() - began < 0.05
+    assert "did not come up" in str(await verdict(config, tmp_path / "another cache"))
 
 
 @pytest.mark.needs_machine
@@ -109,7 +112,7 @@ async def test_a_guest_that_hangs_meets_the_deadline_and_leaves_nothing(
     slow = dataclasses.replace(config, kernel_arguments=("init=/nowhere", "rdinit=/dev/null", "panic=0"))
     began = time.monotonic()
     assert "did not come up" in str(await verdict(slow, tmp_path / "cache"))
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 15
     assert _processes.find_orphans(tmp_path) == []
     assert [path.name[:4] for path in (tmp_path / "cache").iterdir()] == ["tcg-"]
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from hypercontainer.model.machine import Nic
 from hypercontainer.model.network import Lease
 from hypercontainer.network.bridge import BridgeNetworks
+from tests.network.peer import PATIENCE_S
 
 CLONE_NEWNET = 0x40000000
 HERE = Path(__file__).parent
@@ -100,15 +101,22 @@ class Laboratory:
         command = [sys.executable, str(HERE / "peer.py"), "serve", protocol, address, str(port)]
         self._start([*(["ip", "netns", "exec", inside] if inside else []), *command])
 
-    def ask(self, protocol: str, address: str, port: int, *, inside: str = "") -> str:
+    def ask(
+        self, protocol: str, address: str, port: int, *, inside: str = "", patience_s: float = PATIENCE_S
+    ) -> str:
         """The answer of such a server, empty when there is none."""
         command = [sys.executable, str(HERE / "peer.py"), "ask", protocol, address, str(port)]
         prefix = ["ip", "netns", "exec", inside] if inside else []
-        return subprocess.run([*prefix, *command], capture_output=True, text=True, timeout=10).stdout
+        command = [*prefix, *command, str(patience_s)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+
+    def is_silent(self, protocol: str, address: str, port: int, *, inside: str = "") -> bool:
+        """Whether nobody answers: not waited for as long as for an answer that must come."""
+        return self.ask(protocol, address, port, inside=inside, patience_s=1) == ""
 
     def connects(self, address: str, port: int, *, inside: str) -> bool:
         """Whether a TCP connection can be made from there."""
-        script = f"import socket; socket.create_connection(({address!r}, {port}), timeout=1)"
+        script = f"import socket; socket.create_connection(({address!r}, {port}), timeout=5)"
         prefix = ["ip", "netns", "exec", inside, sys.executable, "-c"]
         return subprocess.run([*prefix, script], capture_output=True).returncode == 0
 

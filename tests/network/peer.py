@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import sys
 
+PATIENCE_S = 10.0  # for an answer that must come, on a busy host
+
 
 def serve_tcp(address: tuple[str, int]) -> None:
     server = socket.create_server(address, backlog=64)
@@ -48,29 +50,29 @@ def serve_dns(address: tuple[str, int]) -> None:
         server.sendto(header + query[12:end] + answer, peer)
 
 
-def ask_tcp(address: tuple[str, int]) -> str:
-    with socket.create_connection(address, timeout=1) as connection:
+def ask_tcp(address: tuple[str, int], seconds: float = PATIENCE_S) -> str:
+    with socket.create_connection(address, timeout=seconds) as connection:
         return connection.recv(100).decode()
 
 
-def ask_http(address: tuple[str, int]) -> str:
-    with socket.create_connection(address, timeout=1) as connection:
+def ask_http(address: tuple[str, int], seconds: float = PATIENCE_S) -> str:
+    with socket.create_connection(address, timeout=seconds) as connection:
         connection.sendall(b"who am I")
         return connection.recv(100).decode()
 
 
-def ask_udp(address: tuple[str, int]) -> str:
+def ask_udp(address: tuple[str, int], seconds: float = PATIENCE_S) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as connection:
-        connection.settimeout(1)
+        connection.settimeout(seconds)
         connection.connect(address)
         connection.send(b"who am I")
         return connection.recv(100).decode()
 
 
-def ask_dns(address: tuple[str, int]) -> str:
+def ask_dns(address: tuple[str, int], seconds: float = PATIENCE_S) -> str:
     query = b"\x12\x34\1\0\0\1\0\0\0\0\0\0" + b"\7example\3org\0" + b"\0\1\0\1"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as connection:
-        connection.settimeout(1)
+        connection.settimeout(seconds)
         connection.connect(address)
         connection.send(query)
         return socket.inet_ntoa(connection.recv(512)[-4:])
@@ -81,13 +83,13 @@ ASK = {"tcp": ask_tcp, "http": ask_http, "udp": ask_udp, "dns": ask_dns}
 
 
 def main() -> None:
-    verb, protocol, host, port = sys.argv[1:]
+    verb, protocol, host, port, *patience = sys.argv[1:]
     address = (host, int(port))
     if verb == "serve":
         SERVE[protocol](address)
         return
     try:
-        print(ASK[protocol](address), end="")
+        print(ASK[protocol](address, *map(float, patience)), end="")
     except OSError as error:
         print(error, file=sys.stderr)
 

@@ -21,6 +21,7 @@ from tests.hypervisors.machines import (
     needs,
     processes_of,
 )
+from tests.support.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.needs_machine
 
@@ -56,7 +57,7 @@ async def test_a_guest_that_shuts_down_ends_its_machine(place: Place) -> None:
     async with place.booted() as booted:
         with contextlib.suppress(HyperError):
             await booted.agent.request(ShutDown())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await booted.machine.wait()
         assert processes_of(booted.machine.run_dir) == []
 
@@ -68,7 +69,7 @@ async def test_kill_leaves_no_process_and_no_file_elsewhere(place: Place) -> Non
         assert processes_of(machine.run_dir)
     await machine.kill()
     assert processes_of(machine.run_dir) == []
-    assert outside_files() <= before
+    until(lambda: outside_files() <= before)  # another's UML unlinks its file as soon as it has it open
     await machine.kill()  # one that has ended is no error
 
 
@@ -78,7 +79,7 @@ async def test_wait_returns_when_the_machine_is_killed(place: Place) -> None:
     await asyncio.sleep(0.05)
     assert not waiting.done()
     await machine.kill()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         await waiting
 
 
@@ -86,7 +87,7 @@ async def test_wait_returns_when_the_machine_is_killed(place: Place) -> None:
 async def test_a_vmm_killed_from_outside_ends_the_wait_and_leaves_no_helper(place: Place) -> None:
     async with place.booted() as booted:
         os.kill(booted.machine.process.pid, signal.SIGKILL)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await booted.machine.wait()
         assert processes_of(booted.machine.run_dir) == []
 
@@ -95,7 +96,7 @@ async def test_a_vmm_killed_from_outside_ends_the_wait_and_leaves_no_helper(plac
 async def test_no_zombie_stays_with_the_launcher(place: Place) -> None:
     machine = await place.launch(place.config())
     await machine.kill()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while Path(f"/proc/{machine.process.pid}").exists():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
