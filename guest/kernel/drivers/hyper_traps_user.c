@@ -14,7 +14,9 @@
  */
 #define _GNU_SOURCE
 #include <sched.h>
+#include <signal.h>
 #include <stdbool.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,6 +25,7 @@
 #include <registers.h>
 #include <sysdep/ptrace.h>
 
+#include "hyper_faults.h"
 #include "hyper_traps.h"
 
 #define FREE_MS 8
@@ -60,6 +63,16 @@ int hyper_give_fp(struct mm_id *space, struct uml_pt_regs *regs)
 	if (!err)
 		space->fp_owner = regs;
 	return err;
+}
+
+int hyper_is_known(int pid, struct faultinfo *fault)
+{
+	siginfo_t info;
+
+	if (ptrace(PTRACE_GETSIGINFO, pid, 0, &info))
+		return 0;
+	return (info.si_code == SEGV_MAPERR || info.si_code == SEGV_ACCERR) &&
+	       hyper_know_fault((unsigned long)info.si_addr, fault);
 }
 
 /* The C library's functions have the names of the guest kernel's own. */

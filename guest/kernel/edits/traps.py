@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from guest.kernel.edits.text import change
+from guest.kernel.edits.text import append, change
 
 TRAPS = '#include "{up}drivers/hyper/hyper_traps.h"\n'
 
@@ -21,6 +21,7 @@ LEAVE = """\
 def apply(tree: Path) -> None:
     keep_fp_registers(tree / "arch/um", tree / "arch/x86/um")
     let_go_asleep(tree / "arch/um/os-Linux/time.c")
+    go_ahead(tree / "drivers/hyper/Makefile", tree / "arch/um/kernel/trap.c")
 
 
 def keep_fp_registers(um: Path, x86: Path) -> None:
@@ -97,9 +98,9 @@ def keep_debuggers(ptrace: Path) -> None:
 
 
 def keep_between_traps(process: Path) -> None:
-    """Give and take floating-point registers only where they change hands; and ask for no siginfo of a fault.
+    """Give and take floating-point registers only where they change hands.
 
-    Nobody reads it: what is to be known of a fault comes from the handler in the stub.
+    And ask a process for what its fault was only where that is not known (hyper_faults.c).
     """
     include = '#include "../internal.h"\n'
     failed = '_fp_registers returned %d\\n",\n\t\t       err);\n\t\tfatal_sigsegv();\n\t}\n'
@@ -108,10 +109,14 @@ def keep_between_traps(process: Path) -> None:
     give = "\t\tif (put_fp_registers(pid, regs->fp)) {\n"
     given = "\t\tif (hyper_give_fp(current_mm_id(), regs)) {\n"
     get = "\t\tif (get_fp_registers(pid, regs->fp)) {\n"
-    got = "\t\tif (WIFSTOPPED(status) && WSTOPSIG(status) == SIGSEGV &&\n"
-    got += "\t\t    hyper_take_fp(current_mm_id(), regs)) {\n"
+    got = "\t\tis_asked = WIFSTOPPED(status) && WSTOPSIG(status) == SIGSEGV &&\n"
+    got += "\t\t\t   !hyper_is_known(pid, &regs->faultinfo);\n"
+    got += "\t\tif (is_asked && hyper_take_fp(current_mm_id(), regs)) {\n"
     sync = "\t\tcurrent_mm_sync();\n"
-    asked = "\t\t\tcase SIGSEGV:\n\t\t\tcase SIGTRAP:\n"
+    # Nobody reads it: a fault is told by hyper_is_known() or by the handler in the stub.
+    read = "\t\t\tcase SIGSEGV:\n\t\t\tcase SIGTRAP:\n"
+    declared = "\tint err, status, op, pid = userspace_pid[0];\n"
+    ask = "\t\t\t\t\tget_skas_faultinfo(pid,\n"
     change(
         process,
         {
@@ -120,8 +125,10 @@ def keep_between_traps(process: Path) -> None:
             restore + failed: "",
             sync: f"\t\thyper_come_near(current_mm_id());\n{sync}",
             give: given,
+            declared: f"{declared}\tint is_asked;\n",
             get: got,
-            asked: "\t\t\tcase SIGTRAP:\n",
+            read: "\t\t\tcase SIGTRAP:\n",
+            ask: f"\t\t\t\t\tif (is_asked)\n\t{ask}",
         },
     )
 
@@ -133,4 +140,21 @@ def let_go_asleep(time: Path) -> None:
     change(
         time,
         {include: include + TRAPS.format(up="../../../"), begin: f"{begin}\thyper_let_go();\n"},
+    )
+
+
+def go_ahead(makefile: Path, trap: Path) -> None:
+    """Know faults without asking, and map what is likely to be written next (hyper_faults.c).
+
+    It goes into make's list here, as that file itself is an input of every target's kernel.
+    """
+    append(makefile, "obj-$(CONFIG_HYPER_CHANNEL) += hyper_faults.o\n")
+    include = "#include <skas.h>\n"
+    done = "\t} while (!pte_present(*pte));\n\terr = 0;\n"
+    change(
+        trap,
+        {
+            include: f'{include}#include "../../../drivers/hyper/hyper_faults.h"\n',
+            done: f"{done}\thyper_fault_ahead(vma, address, is_write);\n",
+        },
     )
