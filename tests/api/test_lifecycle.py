@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from hypercontainer.engine import conduct
 from hypercontainer.engine import endings as endings_module
 from hypercontainer.engine import output as output_module
 from hypercontainer.engine import recovery as recovery_module
 from hypercontainer.engine.engine import Engine
 from hypercontainer.errors import (
     Conflict,
+    ContainerNotFound,
     ExecNotFound,
     HypervisorError,
     InvalidRequest,
@@ -293,6 +295,27 @@ async def test_an_empty_machine_runs_until_it_is_stopped(engine: Engine) -> None
     assert not engine.machines()
 
 
+async def test_a_container_is_not_started_while_it_is_removed(engine: Engine) -> None:
+    pod = await running(engine, {})
+    await engine.add_container(pod, added(**shell("sleep 1234", name="gone")))
+    await engine.start_container("gone")
+    removed, started = await asyncio.gather(
+        engine.remove_container("gone", force=True), engine.start_container("gone"), return_exceptions=True
+    )
+    assert removed is None
+    assert isinstance(started, ContainerNotFound)
+    assert not [each for each in await engine.pod_processes(pod) if "1234" in each.command]
+
+
+async def test_an_exec_is_started_once_though_two_ask_for_it_at_once(engine: Engine) -> None:
+    pod = await running(engine, {})
+    exec_ = await engine.create_exec(pod, ExecSpec(command=("sleep", "1234")))
+    both = [engine.start_detached_exec(exec_.id) for _ in range(2)]
+    _, second = await asyncio.gather(*both, return_exceptions=True)
+    assert isinstance(second, InvalidState)
+    assert len([each for each in await engine.pod_processes(pod) if "1234" in each.command]) == 1
+
+
 # --- Recovery ---
 
 
@@ -367,3 +390,21 @@ async def test_a_frozen_guest_is_unresponsive_and_is_stopped_in_bounded_time(roo
         assert engine.pod(pod).state is PodState.CREATED
         assert not engine.machines()
         await engine.remove_pod(pod)
+
+
+async def test_who_asks_a_frozen_guest_for_something_keeps_nobody_from_removing_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("_CREATE_TIMEOUT_S", "_ERASE_TIMEOUT_S"):
+        monkeypatch.setattr(conduct, limit, 0.5)
+    pod = await running(engine, {})
+    for name in ("new", "gone"):
+        await engine.add_container(pod, added(name=name))
+    await engine.start_container("gone")
+    await engine.stop_container("gone", timeout_s=0)
+    os.killpg(engine.machines()[0].pid, signal.SIGSTOP)
+    asked = [engine.start_container("new"), engine.remove_container("gone")]
+    async with asyncio.timeout(30):
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        await engine.remove_pod(pod, force=True)
+    assert [type(answer) for answer in answers] == [HypervisorError, HypervisorError]

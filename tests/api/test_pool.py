@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -14,6 +15,7 @@ import pytest
 
 from hypercontainer.engine.engine import Engine
 from hypercontainer.engine.sizes import Size
+from hypercontainer.errors import Unavailable
 from hypercontainer.guest import boot
 from hypercontainer.model.pod import ExecSpec
 from hypercontainer.model.rest import PodState
@@ -248,3 +250,26 @@ async def test_by_default_there_is_none(root: Path) -> None:
         await engine.remove_pod(await started(engine), force=True)
         assert not engine.host.pool.is_on
         assert not waiting(engine)
+
+
+async def test_a_size_that_cannot_be_started_and_is_forgotten_meanwhile_ends_no_pool(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def fail(*_: object) -> None:
+        fails.set()
+        await goes_on.wait()
+        raise Unavailable("not now")
+
+    async with an_engine(root, pool_memory_mib=MEMORY_MIB) as engine:
+        pool, driver = engine.host.pool, engine.host.drivers.get("uml")
+        with monkeypatch.context() as patch:
+            patch.setattr(pool, "_add", fail)
+            await pool.take(driver, Size("uml", 1, MEMORY_MIB, False))
+            await fails.wait()
+            for more in range(4):
+                await pool.take(driver, Size("uml", 1, MEMORY_MIB + 1 + more, False))
+            goes_on.set()
+            await asyncio.sleep(0.1)
+        await fill(engine)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hypercontainer.engine import recovery as recovery_module
+from hypercontainer.engine import replacement as replacement_module
+from hypercontainer.engine import succession as succession_module
 from hypercontainer.engine.engine import Engine
-from hypercontainer.errors import CommandNotFound, HyperError, InvalidState
+from hypercontainer.errors import CommandNotFound, HyperError, InvalidState, PodNotFound, Unavailable
+from hypercontainer.model.pod import ExecSpec
 from hypercontainer.model.rest import ContainerState, PodState
-from tests.api.engines import a_spec, added, load, printed, shell, until, until_printed
+from tests.api.engines import a_spec, added, an_engine, load, printed, shell, until, until_printed
 from tests.support.images import Member, layer
 
 pytestmark = pytest.mark.needs_machine
@@ -25,6 +30,15 @@ async def old_and(engine: Engine, *containers: dict[str, Any], **fields: Any) ->
     await engine.start_pod("old")
     await until_printed(engine, "old", "1\n")
     await engine.create_pod(a_spec(*containers, name="new", **fields))
+
+
+async def deaf_and(engine: Engine) -> None:
+    """An old pod that ends when its time is up, and not before."""
+    script = "trap '' TERM; echo up; sleep 1000"
+    await engine.create_pod(a_spec(shell(script, stop_signal="TERM"), name="old"))
+    await engine.start_pod("old")
+    await until_printed(engine, "old", "up\n")
+    await engine.create_pod(a_spec({}, name="new"))
 
 
 async def test_the_machine_stays_and_the_old_pod_keeps_its_data(engine: Engine) -> None:
@@ -122,12 +136,7 @@ async def test_an_empty_machine_is_given_a_pod(engine: Engine) -> None:
 
 
 async def test_a_machine_that_dies_meanwhile_costs_the_old_pod_a_start(engine: Engine) -> None:
-    await engine.create_pod(
-        a_spec(shell("trap '' TERM; echo up; sleep 1000", stop_signal="TERM"), name="old")
-    )
-    await engine.start_pod("old")
-    await until_printed(engine, "old", "up\n")
-    await engine.create_pod(a_spec({}, name="new"))
+    await deaf_and(engine)
     pid = engine.machines()[0].pid
     replacing = asyncio.create_task(engine.replace_pod("old", "new", timeout_s=20))
     await until(lambda: engine.pod("new").machine != "")
@@ -136,3 +145,79 @@ async def test_a_machine_that_dies_meanwhile_costs_the_old_pod_a_start(engine: E
         await replacing
     assert engine.machines()[0].pid != pid
     await until_printed(engine, "old", "up\nup\n")
+
+
+async def test_no_process_is_added_to_a_pod_that_is_being_replaced(engine: Engine) -> None:
+    """It would have the number of a process of the new pod, and that could not be started."""
+    await deaf_and(engine)
+    exec_ = await engine.create_exec("old", ExecSpec(command=("yes",)))
+    replacing = asyncio.create_task(engine.replace_pod("old", "new", timeout_s=1))
+    await until(lambda: engine.pod("new").machine != "")
+    with pytest.raises(InvalidState, match="pod old is being replaced"):
+        await engine.start_exec(exec_.id)
+    assert (await replacing).state is PodState.RUNNING
+
+
+class KilledError(Exception):
+    """hyperd has died, as far as its records can tell."""
+
+
+async def killed(*_: object, **__: object) -> None:
+    raise KilledError
+
+
+def killed_at_once(*_: object) -> None:
+    raise KilledError
+
+
+async def test_what_is_left_of_the_old_pod_is_gone_when_hyperd_dies_before_it_says_so(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with an_engine(root) as engine:
+        old = (await engine.create_pod(a_spec({}, name="old", remove=True))).id
+        await engine.start_pod("old")
+        new = (await engine.create_pod(a_spec({}, name="new"))).id
+        with monkeypatch.context() as patch:
+            patch.setattr(replacement_module, "_commit", killed_at_once)
+            with pytest.raises(KilledError):
+                await engine.replace_pod("old", "new", timeout_s=0)
+    async with an_engine(root) as engine:
+        assert engine.pod("new").state is PodState.RUNNING
+        with pytest.raises(PodNotFound):
+            engine.pod("old")
+        assert [path.name for path in engine.host.paths.pods.iterdir()] == [new]
+        assert {record.id: record.replaces for record in engine.host.records.pods()} == {new: ""}
+        assert not (engine.host.paths.pods / old).exists()
+        await engine.remove_pod("new", force=True)
+
+
+async def test_a_replacement_that_is_typed_again_waits_for_the_one_that_is_recovered(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is done when that one has failed, and the old pod runs again."""
+    monkeypatch.setattr(recovery_module, "_TIMEOUT_S", 0.1)
+    goes_on = asyncio.Event()
+
+    async def fail(*_: object, **__: object) -> None:
+        await goes_on.wait()
+        raise Unavailable("not now")
+
+    async with an_engine(root) as engine:
+        first, second = sorted(
+            [await engine.create_pod(a_spec({})) for _ in range(2)], key=lambda pod: pod.id
+        )
+        await engine.start_pod(first.id)
+        with monkeypatch.context() as patch:
+            patch.setattr(succession_module, "succeed", killed)
+            patch.setattr(replacement_module, "_give_back", killed)
+            with pytest.raises(KilledError):
+                await engine.replace_pod(first.id, second.id, timeout_s=0)
+    monkeypatch.setattr(succession_module, "_set_up_afresh", fail)
+    async with an_engine(root) as engine:
+        again = asyncio.create_task(engine.replace_pod(first.id, second.id, timeout_s=0))
+        await asyncio.sleep(0.1)
+        goes_on.set()
+        async with asyncio.timeout(20):
+            assert (await again).state is PodState.RUNNING
+        for pod in (first, second):
+            await engine.remove_pod(pod.id, force=True)

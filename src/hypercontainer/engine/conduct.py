@@ -11,8 +11,13 @@ from dataclasses import dataclass, replace
 from hypercontainer.engine import archives, launch, messages, mounting, network, slots
 from hypercontainer.engine.container import Container
 from hypercontainer.engine.pod import Pod
-from hypercontainer.engine.running import Running
+from hypercontainer.engine.running import Running, deadline
 from hypercontainer.guest.protocol import CreateContainer, GetTimeline, Mount, RemoveContainer, Timeline
+
+# Of a guest that runs, while the pod's lock is held: one that hangs is to be stopped by who waits for that.
+_CREATE_TIMEOUT_S = 60.0
+_POPULATE_TIMEOUT_S = 1800.0  # hyperstart's own, for an image's files that go into a volume
+_ERASE_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,12 @@ async def mount(pod: Pod, running: Running, container: Container) -> None:
 
 async def create(pod: Pod, running: Running, container: Container) -> None:
     """The root of a container, whose disks are in their slots; nothing is started."""
-    await _create(pod, running, container, await mounting.guest_mounts(pod, container))
+    mounts = await mounting.guest_mounts(pod, container)
+    copies = any(mount.populate for mount in mounts)
+    async with deadline(
+        _POPULATE_TIMEOUT_S if copies else _CREATE_TIMEOUT_S, "the guest did not make the container's root"
+    ):
+        await _create(pod, running, container, mounts)
 
 
 async def _create(pod: Pod, running: Running, container: Container, mounts: tuple[Mount, ...]) -> None:
@@ -117,7 +127,8 @@ async def erase(pod: Pod, running: Running) -> None:
             requests.append(running.agent.request(messages.create_remains(pod.record, container)))
         requests.append(running.agent.request(RemoveContainer(container, erase=True)))
     if requests:
-        await all_of(requests)
+        async with deadline(_ERASE_TIMEOUT_S, "the guest did not erase what removed containers wrote"):
+            await all_of(requests)
         running.mounted.difference_update(pod.record.erase)
         pod.save(erase=(), slots=await mounting.tidy(pod, running.machine))
 

@@ -66,6 +66,7 @@ async def start(pod: Pod, container: Container) -> None:
     async with pod.lock:
         running = pod.running_or_refuse("start a container")
         pod.refuse_paused()
+        pod.refuse_forgotten(container)
         if container.record.state is ContainerState.RUNNING:
             raise InvalidState(f"container {container.record.name} is running already")
         pod.save_container(container, target="running", restarts=0, pause=Pause())
@@ -80,24 +81,28 @@ async def start(pod: Pod, container: Container) -> None:
 async def stop(pod: Pod, container: Container, *, timeout_s: float | None) -> None:
     """Its stop signal, ``timeout_s`` or the pod's own grace, and the kill; no policy starts it again."""
     async with pod.lock:
-        if pod.running is None:
-            return
-        pod.refuse_paused()
-        pod.save_container(container, target="created")
-        if container.record.state is ContainerState.RESTARTING:
-            pod.save_container(container, state=ContainerState.EXITED, pause=Pause())
-            container.log.finish()
-        await endings.end_processes(pod, [container], timeout_s)
+        await _stop(pod, container, timeout_s=timeout_s)
     endings.start_end_if_ended(pod)
+
+
+async def _stop(pod: Pod, container: Container, *, timeout_s: float | None) -> None:
+    if pod.running is None:
+        return
+    pod.refuse_paused()
+    pod.save_container(container, target="created")
+    if container.record.state is ContainerState.RESTARTING:
+        pod.save_container(container, state=ContainerState.EXITED, pause=Pause())
+        container.log.finish()
+    await endings.end_processes(pod, [container], timeout_s)
 
 
 async def remove(pod: Pod, container: Container, *, force: bool) -> None:
     """Forget a container and erase what it wrote; ``force`` kills one that runs."""
-    if force:
-        await stop(pod, container, timeout_s=0)
     async with pod.lock:
         if container not in pod.containers:
             return
+        if force:
+            await _stop(pod, container, timeout_s=0)
         if pod.running is not None and container.record.state in _ALIVE:
             raise InvalidState(
                 f"container {container.record.name} is {container.record.state}",

@@ -32,7 +32,7 @@ from hypercontainer.engine import (
     volumes,
 )
 from hypercontainer.engine.attachments import ProcessAttachment, follow_again
-from hypercontainer.engine.container import Container, Exec
+from hypercontainer.engine.container import Container
 from hypercontainer.engine.follower import Follower, LogRecord
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.pod import Pod
@@ -358,12 +358,12 @@ class Engine:
         return views.exec_view(processes.add_exec(pod, found, spec))
 
     async def start_exec(self, exec_id: str) -> Attachment:
-        pod, exec_ = await self._unstarted_exec(exec_id)
+        pod, exec_ = await self._pods.recovered_exec(exec_id)
         await self._see_through(processes.start_exec(pod, exec_, detached=False))
         return pod.execs.attach(exec_, pod.timeline)
 
     async def start_detached_exec(self, exec_id: str) -> ExecView:
-        pod, exec_ = await self._unstarted_exec(exec_id)
+        pod, exec_ = await self._pods.recovered_exec(exec_id)
         await self._see_through(processes.start_exec(pod, exec_, detached=True))
         return views.exec_view(exec_)
 
@@ -377,12 +377,6 @@ class Engine:
     async def wait_exec(self, exec_id: str) -> int:
         _, exec_ = await self._pods.recovered_exec(exec_id)
         return exit_code(await exec_.run.wait() if exec_.run is not None else exec_.record.process)
-
-    async def _unstarted_exec(self, exec_id: str) -> tuple[Pod, Exec]:
-        pod, exec_ = await self._pods.recovered_exec(exec_id)
-        if exec_.record.process.number or exec_.record.process.exit_code is not None:
-            raise InvalidState(f"exec {exec_id[:12]} has been started already")
-        return pod, exec_
 
     def exec(self, exec_id: str) -> ExecView:
         return views.exec_view(self._pods.find_exec(exec_id)[1])

@@ -9,12 +9,14 @@ from msgspec.structs import replace
 from hypercontainer.engine import messages, names
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.pod import Pod
-from hypercontainer.engine.running import Running
+from hypercontainer.engine.running import Running, deadline
 from hypercontainer.errors import InvalidRequest
 from hypercontainer.hypervisors.base import Hypervisor
 from hypercontainer.model.machine import Nic
 from hypercontainer.model.network import Lease, PortMapping
 from hypercontainer.model.pod import PodSpec, ServiceSpec
+
+_SERVICES_TIMEOUT_S = 10.0  # the pod's lock is held: a guest that hangs is to be stopped by who waits for it
 
 
 def check(host: Host, spec: PodSpec) -> None:
@@ -144,7 +146,8 @@ async def set_services(pod: Pod, services: tuple[ServiceSpec, ...]) -> None:
             return
         try:
             pod.refuse_paused()
-            await pod.running.agent.request(messages.set_services(services))
+            async with deadline(_SERVICES_TIMEOUT_S, "the guest did not change its services"):
+                await pod.running.agent.request(messages.set_services(services))
         except BaseException:
             pod.save(spec=before)
             raise

@@ -29,6 +29,7 @@ async def reached(pod: Pod, container: Container) -> AsyncIterator[Agent]:
     await pod.lock.acquire()
     try:
         await _refuse_if_going(pod)
+        pod.refuse_forgotten(container)
         if pod.running is None:
             running = await _boot(pod, container)
         else:

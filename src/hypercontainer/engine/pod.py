@@ -23,7 +23,7 @@ from hypercontainer.engine.output import open_log
 from hypercontainer.engine.records import ContainerRecord, PodRecord, ProcessRecord, despite_full_disk
 from hypercontainer.engine.running import Running
 from hypercontainer.engine.timeline import StartTimeline
-from hypercontainer.errors import InvalidState
+from hypercontainer.errors import ContainerNotFound, InvalidState
 from hypercontainer.model.pod import PodSpec
 from hypercontainer.model.rest import ContainerState, PodState
 
@@ -86,6 +86,11 @@ class Pod:
 
     def container(self, container_id: str) -> Container:
         return next(c for c in self.containers if c.record.id == container_id)
+
+    def refuse_forgotten(self, container: Container) -> None:
+        """For who has waited for the lock: ``container`` may have been removed meanwhile."""
+        if container not in self.containers:
+            raise ContainerNotFound(f"no such container: {container.record.name}")
 
     def running_or_refuse(self, verb: str) -> Running:
         if self.running is None:

@@ -211,7 +211,8 @@ class Pool:
             await self._add(size)
         except (HyperError, OSError) as error:
             logger.warning("no machine of %s was started ahead: %s", size.hypervisor, error)
-            self._lately.remove(size)  # until a pod asks for it again
+            # until a pod asks for it again; pods may have asked for so many others that it is not there
+            self._lately = [each for each in self._lately if each != size]
 
     async def _add(self, size: Size) -> None:
         point("pool: adding")

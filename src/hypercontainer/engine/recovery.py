@@ -118,7 +118,10 @@ async def _recover_pod(pod: Pod, others: Mapping[str, Pod]) -> None:
 
     ``others`` are all pods by id: a replacement that was cut short concerns two.
     """
-    async with pod.lock:
+    old = _predecessor(pod, others)
+    async with replacement.both(old, pod) if old is not None else pod.lock:
+        if pod.running is not None:
+            return  # it got its machine back from the one that was to replace it
         machine = await launch.reattach(pod)
         record = pod.record
         if record.target == "running" and machine is not None and not record.pause.until:
@@ -126,13 +129,24 @@ async def _recover_pod(pod: Pod, others: Mapping[str, Pod]) -> None:
         elif record.target == "running" and record.pause.until and not record.machine:
             lifecycle.start_later(pod)
         elif record.machine or record.target == "running":
+            _forget_machine_of(pod, others)
             await _finish_end(pod, machine)
-            if old := others.get(record.replaces):  # what it kept to get the machine back
-                old.save(lease=None, ports=(), slots=())
         else:
             for container in pod.containers:  # it was replaced, and hyperd died while its processes ended
                 endings.lose(pod, container, "")
     await endings.remove_if_asked(pod)
+    if old is not None:
+        await endings.remove_if_asked(old)
+
+
+def _predecessor(pod: Pod, others: Mapping[str, Pod]) -> Pod | None:
+    """The one that gets the machine back if ``pod`` cannot have it."""
+    return others.get(pod.record.replaces) if pod.record.installing else None
+
+
+def _forget_machine_of(pod: Pod, others: Mapping[str, Pod]) -> None:
+    if (old := _predecessor(pod, others)) is not None:
+        replacement.forget_machine(old)
 
 
 async def _resume(pod: Pod, machine: Machine, others: Mapping[str, Pod]) -> None:
@@ -150,6 +164,7 @@ async def _resume(pod: Pod, machine: Machine, others: Mapping[str, Pod]) -> None
     except HyperError as error:
         logger.warning("pod %s could not be taken over: %s", pod.record.name, error.message)
         await machine.kill()
+        _forget_machine_of(pod, others)
         return await lifecycle.undo_start(pod, error)
     endings.start_end_if_ended(pod)
     return None

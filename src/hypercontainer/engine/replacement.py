@@ -14,12 +14,13 @@ import copy
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
+from typing import Literal
 
 import msgspec
 
 from hypercontainer.engine import endings, launch, lifecycle, mounting, network, slots, succession, volumes
 from hypercontainer.engine.pod import Pod
-from hypercontainer.engine.records import Pause, ProcessRecord
+from hypercontainer.engine.records import Pause, PodRecord, ProcessRecord, despite_full_disk
 from hypercontainer.engine.running import Running, before_end
 from hypercontainer.errors import HyperError, InvalidState, Unsupported
 from hypercontainer.hypervisors.base import Machine
@@ -34,7 +35,7 @@ async def replace(old: Pod, new: Pod, *, timeout_s: float | None) -> None:
 
     ``timeout_s`` is the grace of the old pod's processes; None: what it has for its stop.
     """
-    async with _both(old, new):
+    async with both(old, new):
         await endings.see_end(old)
         running = _check(old, new)
         new.timeline = old.timeline.successor()
@@ -46,7 +47,7 @@ async def replace(old: Pod, new: Pod, *, timeout_s: float | None) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _both(old: Pod, new: Pod) -> AsyncIterator[None]:
+async def both(old: Pod, new: Pod) -> AsyncIterator[None]:
     """The locks of two pods, always in one order."""
     if old is new:
         raise InvalidState(f"pod {old.record.name} cannot replace itself")
@@ -194,13 +195,25 @@ def _move_lease(source: Pod, target: Pod) -> None:
 
 
 def _commit(old: Pod, new: Pod) -> None:
-    """The new pod runs: the old one needs nothing of the machine any more."""
-    target = "removed" if old.record.spec.remove else "created"
-    done = msgspec.structs.replace(new.record, installing=False, replaces="")
-    left = msgspec.structs.replace(old.record, target=target, lease=None, ports=(), slots=())
-    new.host.records.save_pods(done, left)
-    new.record, old.record = done, left
+    """The new pod runs: the old one needs nothing of the machine any more.  One record says both."""
+    new.record = msgspec.structs.replace(new.record, installing=False, replaces="")
+    old.record = _without_machine(old)
+    with despite_full_disk():
+        new.host.records.save_pods(new.record, old.record)
     mounting.release(old)
+
+
+def forget_machine(old: Pod) -> None:
+    """Neither ``old`` nor the pod that was to replace it has the machine any more."""
+    old.record = _without_machine(old)
+    with despite_full_disk():
+        old.host.records.save_pod(old.record)
+
+
+def _without_machine(old: Pod) -> PodRecord:
+    """The record of a pod that does not get its machine back."""
+    target: Literal["created", "removed"] = "removed" if old.record.spec.remove else "created"
+    return msgspec.structs.replace(old.record, target=target, lease=None, ports=(), slots=())
 
 
 # --- And back ---
@@ -224,6 +237,7 @@ async def _give_back(old: Pod, new: Pod, running: Running, chosen: list[str], er
     try:
         mounting.claim(old, mounting.mounts_of(old))
         await succession.install(old, running, before=lease, after=old.record.lease)
+        old.save(installing=False)
     except HyperError as failure:
         await lifecycle.start_afresh(old, failure)
 
@@ -270,7 +284,7 @@ def _explained(old: Pod, error: BaseException) -> BaseException:
 
 
 async def resume(pod: Pod, machine: Machine, others: Mapping[str, Pod]) -> None:
-    """Go on where a daemon was killed: the guest becomes ``pod``'s, or is given back; its lock is held."""
+    """Go on where a daemon was killed: the guest becomes ``pod``'s, or is given back; both locks are held."""
     driver = pod.host.drivers.get(pod.record.hypervisor)
     agent = await before_end(launch.connect(pod, machine), machine)
     running = Running(hypervisor=driver, machine=machine, agent=agent)
@@ -285,8 +299,9 @@ async def resume(pod: Pod, machine: Machine, others: Mapping[str, Pod]) -> None:
         if old is None:
             raise
         chosen = [c.record.id for c in old.containers if c.record.target == "running"]
-        async with old.lock:
-            await _give_back(old, pod, running, chosen, error)
+        await _give_back(old, pod, running, chosen, error)
         return
     if old is not None:
         _commit(old, pod)
+    else:
+        pod.save(installing=False)

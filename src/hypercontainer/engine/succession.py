@@ -11,8 +11,7 @@ no process of the new one starts before what only the old one had has gone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
-from typing import Any
+from collections.abc import Awaitable
 
 from hypercontainer.engine import conduct, endings, launch, lifecycle, mounting, slots, volumes
 from hypercontainer.engine.pod import Pod
@@ -32,7 +31,7 @@ async def succeed(
     changes = slots.succession(had, new.record.slots, launch.wanted_disks(new))
     if changes.is_beside and not _must_wait(new, earlier, had, changes):
         running = _take(new, earlier)
-        await _begin(new, running, _set_up_beside(old, new, running, before, after, changes))
+        await before_end(_set_up_beside(old, new, running, before, after, changes), running.machine)
     else:
         await endings.end_processes(old, old.containers, 0)
         await leave(old)
@@ -48,7 +47,7 @@ def _must_wait(new: Pod, earlier: Running, had: Slots, changes: Succession) -> b
 
 
 async def install(pod: Pod, earlier: Running, *, before: Lease | None, after: Lease | None) -> None:
-    """Make the guest ``pod``'s, whatever it is now and has in its slots."""
+    """Make the guest ``pod``'s, whatever it is now and has in its slots; that it is, the caller records."""
     changes = slots.succession((), pod.record.slots, launch.wanted_disks(pod))
     await _install(pod, earlier, before, after, changes)
 
@@ -78,11 +77,6 @@ def _take(pod: Pod, earlier: Running) -> Running:
     return running
 
 
-async def _begin(pod: Pod, running: Running, set_up: Coroutine[Any, Any, None]) -> None:
-    await before_end(set_up, running.machine)
-    pod.save(installing=False)
-
-
 async def _tear_down(pod: Pod, running: Running, changes: Succession) -> None:
     """An older guest unmounts all, and mounts anew what was to stay."""
     knows = running.agent.welcome.version >= schema.since(TearDownPod, "keep")
@@ -104,7 +98,7 @@ async def _install(
     pod: Pod, earlier: Running, before: Lease | None, after: Lease | None, changes: Succession
 ) -> None:
     running = _take(pod, earlier)
-    await _begin(pod, running, _set_up_afresh(pod, running, before, after, changes))
+    await before_end(_set_up_afresh(pod, running, before, after, changes), running.machine)
 
 
 async def _set_up_afresh(

@@ -64,8 +64,11 @@ class UmlMachine(VmmMachine):
         if not disk:
             await self._clear(slot)
             return
+        link = self.run_dir / _slot_name(slot)
+        if link.is_symlink() and link.readlink() == disk.path.absolute():
+            await self._clear(slot)  # else it would be this machine that writes to the disk
         check_disk(disk, Uml.capabilities.disk_formats)
-        _link(self.run_dir / _slot_name(slot), disk.path)
+        _link(link, disk.path)
         try:
             await self._command(f"config {_ubd(slot, disk)}")
         except HypervisorError:  # it is configured already, mostly

@@ -57,13 +57,14 @@ class XenMachine(VmmMachine):
         """Detach what the slot has, which waits for the guest to let it go, and attach another."""
         if not 0 <= slot < SLOTS:
             raise Unsupported(f"xen has {SLOTS} disk slots, and {slot} is asked")
-        if disk:
-            check_disk(disk, Xen.capabilities.disk_formats)
+        if disk and not disk.path.exists():
+            raise HypervisorError(f"a machine's file is missing: {disk.path}")
         domain = self._domain()
         if _read(_state_of(domain, slot)) is not None:
             await _xl.xl("block-detach", str(domain), str(_device(slot)))
             await _until_seen(domain)
         if disk:
+            check_disk(disk, Xen.capabilities.disk_formats)
             await _plug(domain, slot, disk)
 
     def _domain(self) -> int:

@@ -156,6 +156,16 @@ async def test_the_last_slot_takes_a_disk_while_the_guest_runs_and_gives_it_back
     assert disk.path.read_bytes()[-512:].startswith(b"full")
 
 
+async def test_a_writable_disk_is_put_where_it_is_already(place: Place, tmp_path: Path) -> None:
+    """As when hyperd died after it had done so, and the next one does it again."""
+    needs(place.hypervisor.capabilities.swap_disks, "disk to swap")
+    disk = a_disk(tmp_path / "disk", b"kept")
+    async with place.booted() as booted:
+        for _ in range(2):
+            await booted.machine.swap_disk(1, disk)
+            assert await booted.shell("head -c 4 $(slot 1); forget 1") == b"kept"
+
+
 async def test_a_slot_of_an_image_takes_a_writable_disk_and_an_image_again(
     place: Place, tmp_path: Path
 ) -> None:
