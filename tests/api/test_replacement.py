@@ -158,6 +158,21 @@ async def test_no_process_is_added_to_a_pod_that_is_being_replaced(engine: Engin
     assert (await replacing).state is PodState.RUNNING
 
 
+async def test_a_machine_remembers_no_process_of_the_pods_that_it_had(engine: Engine) -> None:
+    """Not those that ran, nor those whose output nobody reads: it has room for 1,024."""
+    for name in ("first", "second", "third"):
+        await engine.create_pod(a_spec({}, name=name))
+    await engine.start_pod("first")
+    for old, new in (("first", "second"), ("second", "third")):
+        for command in (("sleep", "1000"), ("yes",), ("true",)):
+            await engine.start_detached_exec((await engine.create_exec(old, ExecSpec(command=command))).id)
+        await engine.replace_pod(old, new, timeout_s=0)
+    third = engine._pods.live()[0]
+    running = third.running
+    assert running is not None
+    assert running.agent.processes() == {third.containers[0].record.process.number}
+
+
 class KilledError(Exception):
     """hyperd has died, as far as its records can tell."""
 

@@ -25,7 +25,6 @@ from hypercontainer.engine.process import ProcessRun
 from hypercontainer.engine.records import Pause, ProcessRecord
 from hypercontainer.engine.running import Running
 from hypercontainer.errors import HyperError, InvalidState
-from hypercontainer.guest.protocol import ForgetProcess
 from hypercontainer.model.image import Image
 from hypercontainer.model.pod import AddedContainer, ContainerSpec, PodSpec
 from hypercontainer.model.rest import ContainerState
@@ -138,7 +137,7 @@ async def _resume(pod: Pod, running: Running, container: Container) -> None:
     if container.record.process.exit_code is None:
         _follow(pod, running, container)
         return
-    await running.agent.request(ForgetProcess(container.record.process.number))
+    await running.agent.forget(container.record.process.number)
     _restart_later(pod, running, container)  # hyperd died between the record and this
 
 

@@ -21,7 +21,6 @@ from hypercontainer.guest.agent import Agent
 from hypercontainer.guest.protocol import (
     CreateContainer,
     File,
-    ForgetProcess,
     SetUpPod,
     Source,
     StartProcess,
@@ -65,7 +64,7 @@ async def rehearse(
         while (output := await process.read()) is not None:
             process.stored(Stream(output.stream), output.offset + len(output.data))
         await process.exited()
-        await agent.request(ForgetProcess(_PROCESS))
+        await agent.forget(_PROCESS)
         await agent.request(TearDownPod())
         await machine.swap_disk(_WRITABLE, None)
         await machine.swap_disk(_IMAGE, None)

@@ -18,7 +18,7 @@ from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.running import Running, before_end, deadline
 from hypercontainer.engine.slots import Slots, Succession
 from hypercontainer.guest import schema
-from hypercontainer.guest.protocol import ForgetProcess, Ping, TearDownPod
+from hypercontainer.guest.protocol import Ping, TearDownPod
 from hypercontainer.model.network import Lease
 
 _TEAR_DOWN_TIMEOUT_S = 15.0
@@ -85,10 +85,9 @@ async def _tear_down(pod: Pod, running: Running, changes: Succession) -> None:
     pod.timeline.mark("torn down")
 
 
-async def _forget_processes(running: Running) -> None:
-    """Of the pods before, which the guest may still know."""
-    stale = {process.process for process in running.agent.welcome.processes}
-    await asyncio.gather(*(running.agent.request(ForgetProcess(process)) for process in stale))
+async def _forget(running: Running, processes: frozenset[int]) -> None:
+    """Of the pod before, whose ends nobody waits for any more; the guest has room for 1,024."""
+    await asyncio.gather(*map(running.agent.forget, processes))
 
 
 # --- In turn ---
@@ -104,14 +103,14 @@ async def _install(
 async def _set_up_afresh(
     pod: Pod, running: Running, before: Lease | None, after: Lease | None, changes: Succession
 ) -> None:
-    machine = running.machine
+    machine, left = running.machine, running.agent.processes()
     await _tear_down(pod, running, changes)
     await mounting.hide(machine, machine.shares())
     await launch.swap(pod, machine, changes.late | changes.early)
     await mounting.show(pod, machine)
     await switch(pod, before, after)
     pod.timeline.mark("disks swapped")
-    await asyncio.gather(_forget_processes(running), lifecycle.bring_up(pod, running))
+    await asyncio.gather(_forget(running, left), lifecycle.bring_up(pod, running))
 
 
 # --- Side by side ---
@@ -122,13 +121,14 @@ async def _set_up_beside(
 ) -> None:
     """The guest is asked for all of it in one go."""
     running.cleared.clear()
+    left = running.agent.processes()
     await _together(
         _clear(new, running, changes),
         _move_in(new, running, before, after, changes),
         conduct.all_of(conduct.set_up_pod(new, running)),
         _see_off(old, new),
     )
-    await _forget_processes(running)
+    await _forget(running, left)
 
 
 async def _clear(pod: Pod, running: Running, changes: Succession) -> None:

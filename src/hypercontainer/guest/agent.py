@@ -142,6 +142,15 @@ class Agent:
         self._flush()
         return process
 
+    def processes(self) -> frozenset[int]:
+        """The numbers of those that hyperstart was not told to forget: of Welcome, and started since."""
+        return self._session.processes()
+
+    async def forget(self, number: int) -> None:
+        """Its end is recorded, or nobody waits for that: hyperstart and this agent need not know it."""
+        await self.request(ForgetProcess(number))
+        self._processes.pop(number, None)
+
     async def closed(self) -> None:
         """Until the channel has ended; ``failure`` says why."""
         await self._closed.wait()
@@ -301,9 +310,8 @@ class Process:
         return self._exit
 
     async def forget(self) -> None:
-        """Its end is recorded: hyperstart and this agent need not know it any more."""
-        await self._agent.request(ForgetProcess(self.number))
-        self._agent._processes.pop(self.number, None)
+        """As ``Agent.forget``."""
+        await self._agent.forget(self.number)
 
     def _is_deaf(self) -> bool:
         self._agent._check()

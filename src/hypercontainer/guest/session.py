@@ -289,6 +289,9 @@ class Session:
     def knows(self, number: int) -> bool:
         return number in self._processes
 
+    def processes(self) -> frozenset[int]:
+        return frozenset(self._processes)
+
     def ask(self, number: int) -> None:
         """Let the output of a process flow, once on each connection."""
         process = self._processes[number]
