@@ -99,9 +99,8 @@ def succession(before: Slots, after: Slots, wanted: Collection[str]) -> Successi
     held = tuple(_PREDECESSORS if key == POD else key for key in before)
     needed = {NOTHING, POD, *wanted}
     new = {slot: key for slot, key in changes(held, after).items() if key in needed}
-    empty = {slot for slot in new if slot < len(held) and held[slot] == NOTHING}
-    if held:  # else nobody knows what is in slots
-        empty |= {slot for slot in new if slot >= len(held)}
+    # Without ``before`` nobody knows what is in slots.
+    empty = {slot for slot in new if held and (slot >= len(held) or held[slot] == NOTHING)}
     return Succession(
         early={slot: new[slot] for slot in new if slot in empty},
         late={slot: new[slot] for slot in new if slot not in empty},
