@@ -13,6 +13,7 @@ import pytest
 
 from hypercontainer.engine import conduct
 from hypercontainer.engine import endings as endings_module
+from hypercontainer.engine import execs as execs_module
 from hypercontainer.engine import output as output_module
 from hypercontainer.engine import recovery as recovery_module
 from hypercontainer.engine.engine import Engine
@@ -314,6 +315,23 @@ async def test_an_exec_is_started_once_though_two_ask_for_it_at_once(engine: Eng
     _, second = await asyncio.gather(*both, return_exceptions=True)
     assert isinstance(second, InvalidState)
     assert len([each for each in await engine.pod_processes(pod) if "1234" in each.command]) == 1
+
+
+async def test_execs_that_nobody_starts_make_room_for_new_ones(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execs_module, "_WAITING", 3)
+    pod = await running(engine, {})
+    started = await engine.create_exec(pod, ExecSpec(command=("sleep", "1234")))
+    await engine.start_detached_exec(started.id)
+    made = [(await engine.create_exec(pod, ExecSpec(command=("true",)))).id for _ in range(5)]
+    for forgotten in made[:2]:
+        with pytest.raises(ExecNotFound):
+            engine.exec(forgotten)
+    assert engine.exec(started.id).is_running
+    assert [engine.exec(each).id for each in made[2:]] == made[2:]
+    kept = {record.id for record in engine.host.records.execs()}
+    assert kept == {started.id, *made[2:]}
 
 
 # --- Recovery ---

@@ -25,6 +25,7 @@ from hypercontainer.guest.protocol import Stream
 from hypercontainer.model.pod import ExecSpec
 
 _KEPT = 64  # of those that have ended, for who asks for their status
+_WAITING = 1024  # of those that nobody has started yet: the guest would take no more
 
 
 class Execs:
@@ -141,10 +142,16 @@ class Execs:
             run.log.remove()
 
     def _drop_old(self) -> None:
-        ended = [key for key, each in self._all.items() if each.record.process.exit_code is not None]
-        for key in ended[:-_KEPT]:
+        """Room for one more, whatever clients have defined and never asked for again."""
+        processes = {key: each.record.process for key, each in self._all.items()}
+        ended = [key for key, process in processes.items() if process.exit_code is not None]
+        waiting = [
+            key for key, process in processes.items() if process.exit_code is None and not process.number
+        ]
+        dropped = [*ended[:-_KEPT], *waiting[: 1 - _WAITING]]
+        for key in dropped:
             _discard_output(self._all.pop(key))
-        self._records.remove_execs(ended[:-_KEPT])
+        self._records.remove_execs(dropped)
 
 
 def _discard_output(exec_: Exec) -> None:
