@@ -72,7 +72,7 @@ int hyper_is_known(int pid, struct faultinfo *fault)
 	if (ptrace(PTRACE_GETSIGINFO, pid, 0, &info))
 		return 0;
 	return (info.si_code == SEGV_MAPERR || info.si_code == SEGV_ACCERR) &&
-	       hyper_know_fault((unsigned long)info.si_addr, fault);
+	       hyper_know_fault((unsigned long)info.si_addr, info.si_code == SEGV_ACCERR, fault);
 }
 
 /* The C library's functions have the names of the guest kernel's own. */

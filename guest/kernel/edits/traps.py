@@ -22,6 +22,7 @@ def apply(tree: Path) -> None:
     keep_fp_registers(tree / "arch/um", tree / "arch/x86/um")
     let_go_asleep(tree / "arch/um/os-Linux/time.c")
     go_ahead(tree / "drivers/hyper/Makefile", tree / "arch/um/kernel/trap.c")
+    make_room(tree / "arch/um/os-Linux/skas")
 
 
 def keep_fp_registers(um: Path, x86: Path) -> None:
@@ -158,3 +159,16 @@ def go_ahead(makefile: Path, trap: Path) -> None:
             done: f"{done}\thyper_fault_ahead(vma, address, is_write);\n",
         },
     )
+
+
+def make_room(skas: Path) -> None:
+    """Go on where the host maps no more pieces for a process (hyper_faults.c), and without a word."""
+    include = '#include "../internal.h"\n'
+    flush = "\t\terr = syscall_stub_flush(current_mm_id());\n"
+    again = "\t\tif (err == -ENOMEM)\n\t\t\terr = hyper_let_go_of_pages(current_mm_id());\n"
+    change(
+        skas / "process.c",
+        {include: f'{include}#include "../../../../drivers/hyper/hyper_faults.h"\n', flush: flush + again},
+    )
+    told = "\t\tsyscall_stub_dump_error(mm_idp);\n"
+    change(skas / "mem.c", {told: f"\t\tif (proc_data->err != -ENOMEM)\n\t{told}"})

@@ -250,7 +250,10 @@ static void barriers(void)
 
 /* --- What is taken --- */
 
-/* More is read than there is: what nobody has written takes no memory. */
+/*
+ * More is read than there is: what nobody has written takes no memory.  To the host of User-Mode Linux each of its
+ * pages is a piece of its own, and it maps 65,530 for a process.
+ */
 static void sparse(void)
 {
 	const long count = 1 << 17;
@@ -261,6 +264,11 @@ static void sparse(void)
 	for (long i = 1; i < count; i++)
 		expect(pages[i * PAGE] == 0, "zero");
 	expect(resident() - before < 1024, "reading takes no memory");
+	expect(pages[0] == 1, "the first page");
+	expect(mprotect((void *)pages, count * PAGE, PROT_READ) == 0 && pages[0] == 1, "to be read only");
+	expect(mprotect((void *)pages, count * PAGE, PROT_READ | PROT_WRITE) == 0, "to be written");
+	pages[0] = pages[PAGE] = 2;
+	expect(pages[0] == 2 && pages[PAGE] == 2 && pages[2 * PAGE] == 0, "what was written after that");
 }
 
 /* One byte here and there takes one page each; a row of them at most as much again. */
