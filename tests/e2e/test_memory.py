@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.checks import built, start_pod
 from tests.e2e.hyper import Hyper
 
-PROGRAM = Path(__file__).parent / "programs/memory.c"
 CHECKS = ("contents", "threads", "forks", "files", "telling", "barriers", "sparse", "scattered")
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    built = tmp_path_factory.mktemp("memory") / "memory"
-    subprocess.run(["musl-gcc", "-static", "-O2", "-Wall", "-o", built, PROGRAM], check=True)
-    return built
+    return built("memory", tmp_path_factory.mktemp("memory"))
 
 
 @pytest.fixture
 def pod(hyper: Hyper, program: Path) -> Iterator[Hyper]:
-    hyper.ok("run", "-d", "--name", "p", "busybox", "sleep", "1000")
-    hyper.ok("cp", str(program), "p:/memory")
+    start_pod(hyper, program)
     yield hyper
     hyper.remove_all()
 

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.checks import built, start_pod
 from tests.e2e.hyper import Hyper
 from tests.support.waiting import until
 
-PROGRAM = Path(__file__).parent / "programs/registers.c"
 CHECKS = ("calls", "threads", "signals", "frames", "forks", "vforks", "debuggers")
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    built = tmp_path_factory.mktemp("registers") / "registers"
-    subprocess.run(["musl-gcc", "-static", "-O2", "-Wall", "-o", built, PROGRAM], check=True)
-    return built
+    return built("registers", tmp_path_factory.mktemp("registers"))
 
 
 @pytest.fixture
 def pod(hyper: Hyper, program: Path) -> Iterator[Hyper]:
-    hyper.ok("run", "-d", "--name", "p", "busybox", "sleep", "1000")
-    hyper.ok("cp", str(program), "p:/registers")
+    start_pod(hyper, program)
     yield hyper
     hyper.remove_all()
 

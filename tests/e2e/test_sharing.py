@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.checks import built
 from tests.e2e.hyper import Hyper
 from tests.support.images import Member, cached_busybox_layer, docker_archive, layer
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.every_driver
 
-PROGRAM = Path(__file__).parent / "programs/ipc.c"
-
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Busybox with a program for queues and semaphores."""
     directory = tmp_path_factory.mktemp("ipc")
-    program = directory / "ipc"
-    subprocess.run(["musl-gcc", "-static", "-O2", "-Wall", "-o", program, PROGRAM], check=True)
-    extra = layer(Member(name="bin/ipc", content=program.read_bytes(), mode=0o755))
+    extra = layer(Member(name="bin/ipc", content=built("ipc", directory).read_bytes(), mode=0o755))
     return docker_archive(
         directory / "ipc.tar",
         layers=[cached_busybox_layer(), extra],

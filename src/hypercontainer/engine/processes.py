@@ -72,14 +72,14 @@ def add_exec(pod: Pod, container: Container, spec: ExecSpec) -> Exec:
     return pod.execs.add(container, spec)
 
 
-def refuse_started(exec_: Exec) -> None:
+def _refuse_started(exec_: Exec) -> None:
     if exec_.record.process.number or exec_.record.process.exit_code is not None:
         raise InvalidState(f"exec {exec_.record.id[:12]} has been started already")
 
 
 async def start_exec(pod: Pod, exec_: Exec, *, detached: bool) -> None:
     """Start the process of an exec; raises CommandNotFound or CommandNotExecutable."""
-    refuse_started(exec_)
+    _refuse_started(exec_)
     running = pod.running_or_refuse("exec")
     pod.refuse_paused()
     if pod.is_replaced:  # the next process numbers are those of the pod that gets the machine

@@ -19,6 +19,8 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "checks.h"
+
 #define PAGE 4096L
 #define PAGES 300L
 #define FAULT_TRAP 14
@@ -298,10 +300,7 @@ static void ahead(void)
 	expect(there[0] && there[4] && there[5] && !there[10], "as many as were written, and no more");
 }
 
-static const struct {
-	const char *name;
-	void (*check)(void);
-} checks[] = {
+static const struct check checks[] = {
 	{ "contents", contents }, { "threads", threads },   { "forks", forks },		{ "files", files },
 	{ "telling", telling },	  { "barriers", barriers }, { "sparse", sparse },	{ "scattered", scattered },
 	{ "ahead", ahead },
@@ -309,10 +308,5 @@ static const struct {
 
 int main(int count, char **words)
 {
-	for (size_t i = 0; count == 2 && i < sizeof(checks) / sizeof(checks[0]); i++)
-		if (!strcmp(words[1], checks[i].name)) {
-			checks[i].check();
-			return 0;
-		}
-	return 2;
+	return run_check(checks, sizeof(checks) / sizeof(checks[0]), count, words);
 }

@@ -22,6 +22,8 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "checks.h"
+
 #define ROUNDS 300
 #define THREADS 4
 
@@ -252,20 +254,12 @@ static void nothing(void)
 {
 }
 
-static const struct {
-	const char *name;
-	void (*check)(void);
-} checks[] = {
+static const struct check checks[] = {
 	{ "calls", calls },	{ "threads", threads }, { "signals", signals },	    { "frames", frames },
 	{ "forks", forks },	{ "vforks", vforks },	{ "debuggers", debuggers }, { "nothing", nothing },
 };
 
 int main(int count, char **words)
 {
-	for (size_t i = 0; count == 2 && i < sizeof(checks) / sizeof(checks[0]); i++)
-		if (!strcmp(words[1], checks[i].name)) {
-			checks[i].check();
-			return 0;
-		}
-	return 2;
+	return run_check(checks, sizeof(checks) / sizeof(checks[0]), count, words);
 }
